@@ -1,0 +1,53 @@
+# pos_library(NAME SRCS a.cc ... DEPS x y ...)
+# A static library. DEPS are public link dependencies: they are the arrows of
+# the architecture, and tests/lint/layering_test.py checks #includes against
+# them.
+function(pos_library name)
+  cmake_parse_arguments(A "" "" "SRCS;DEPS" ${ARGN})
+  if(A_SRCS)
+    add_library(${name} STATIC ${A_SRCS})
+    target_link_libraries(${name} PUBLIC pos_options ${A_DEPS})
+  else()
+    add_library(${name} INTERFACE)
+    target_link_libraries(${name} INTERFACE pos_options ${A_DEPS})
+  endif()
+endfunction()
+
+# pos_executable(NAME SRCS ... DEPS ...)
+function(pos_executable name)
+  cmake_parse_arguments(A "" "" "SRCS;DEPS" ${ARGN})
+  add_executable(${name} ${A_SRCS})
+  target_link_libraries(${name} PRIVATE pos_options ${A_DEPS})
+endfunction()
+
+# pos_test(NAME SRCS ... DEPS ... [LABELS ...] [TIMEOUT s])
+# One GoogleTest binary, one ctest entry. LABELS say which sanitizer runs take
+# it up ("race": ThreadSanitizer, "parse": ASan/UBSan) and whether it is long.
+function(pos_test name)
+  cmake_parse_arguments(A "" "TIMEOUT" "SRCS;DEPS;LABELS" ${ARGN})
+  add_executable(${name} ${A_SRCS})
+  target_link_libraries(${name} PRIVATE pos_options ${A_DEPS} GTest::gmock
+                                        GTest::gtest_main)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY
+                                           ${CMAKE_BINARY_DIR}/test-bin)
+  add_test(NAME ${name} COMMAND ${name})
+  if(NOT A_TIMEOUT)
+    set(A_TIMEOUT 60)
+  endif()
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${A_TIMEOUT} LABELS
+                                          "unit;${A_LABELS}")
+endfunction()
+
+# pos_fuzzer(NAME SRCS ... DEPS ... CORPUS dir)
+function(pos_fuzzer name)
+  cmake_parse_arguments(A "" "CORPUS" "SRCS;DEPS" ${ARGN})
+  if(NOT POS_FUZZ)
+    return()
+  endif()
+  add_executable(${name} ${A_SRCS})
+  target_link_libraries(${name} PRIVATE pos_options ${A_DEPS})
+  target_compile_options(${name} PRIVATE -fsanitize=fuzzer,address,undefined)
+  target_link_options(${name} PRIVATE -fsanitize=fuzzer,address,undefined)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY
+                                           ${CMAKE_BINARY_DIR}/fuzz)
+endfunction()
