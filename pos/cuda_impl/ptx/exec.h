@@ -33,19 +33,10 @@
 #include <vector>
 
 #include "pos/base/status.h"
+#include "pos/cuda_impl/ptx/exec_layout.h"
 #include "pos/cuda_impl/ptx/module.h"
 
 namespace pos::ptx {
-
-// Generic addresses of what is not an allocation, 4 GiB each.
-inline constexpr std::uint64_t kSharedWindow = 0x0f00'0000'0000;
-inline constexpr std::uint64_t kLocalWindow = 0x0f01'0000'0000;
-inline constexpr std::uint64_t kParamWindow = 0x0f02'0000'0000;
-// "Addresses" of functions, for indirect calls: the same for the same module
-// text in every process. Reading or writing there faults.
-inline constexpr std::uint64_t kCodeWindow = 0x0f03'0000'0000;
-inline constexpr std::uint64_t kWindowsBegin = kSharedWindow;
-inline constexpr std::uint64_t kWindowsEnd = 0x0f04'0000'0000;
 
 // The instruction-set level that the interpreter's own code was compiled for.
 // All levels give the same bits.
@@ -127,8 +118,8 @@ class LoadedModule {
 
   [[nodiscard]] const Module& module() const;
 
-  // What variable `index` holds after loading, addresses filled in; empty for
-  // zeros.
+  // The first bytes of what variable `index` holds after loading, addresses
+  // filled in; the rest is zeros.
   [[nodiscard]] std::vector<std::byte> InitialBytes(std::size_t index) const;
 
   // The kernel `name`, decoded at the first call. kNoSuch when the module has
@@ -215,8 +206,9 @@ class GridRun {
   // Every block has retired, faulted or been cancelled.
   [[nodiscard]] bool finished() const;
 
-  // The grid ends without running further: within one quantum of every worker
-  // that calls Run. Returns at once.
+  // The grid ends without running further: Run calls in progress return within
+  // one quantum, and the next call (or the last one) ends the grid. Returns at
+  // once.
   void Cancel();
 
   // nullptr: no fault. The first one when several threads fault.

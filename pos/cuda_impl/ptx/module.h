@@ -43,7 +43,7 @@ struct Relocation {
   std::uint8_t bytes = 8;    // 1, 2, 4 or 8
   std::uint8_t shift = 0;    // from the mask operator 0xff00(symbol)
   Kind kind = Kind::kVariable;
-  std::uint32_t symbol = 0;  // index into variables() or functions()
+  std::uint32_t symbol = 0;  // index into variables() or unit().functions
   std::int64_t addend = 0;
 };
 
@@ -54,8 +54,10 @@ struct Variable {
   bool managed = false;   // .attribute(.managed)
   bool external = false;  // .extern and defined nowhere in this module
   std::uint64_t bytes = 0;
-  std::uint64_t alignment = 1;     // a power of two
-  std::vector<std::byte> initial;  // empty: zeros; else exactly `bytes` bytes
+  std::uint64_t alignment = 1;  // a power of two
+  // The first bytes, at most `bytes`; the rest is zeros. Without relocations
+  // applied (their fields hold zeros).
+  std::vector<std::byte> initial;
   std::vector<Relocation> relocations;
 };
 
@@ -91,6 +93,9 @@ struct Entry {
 
 class Module {
  public:
+  // CUDA 12.1 and later pass up to 32,764 bytes.
+  static constexpr std::uint32_t kMaxParamBytes = 1u << 16;
+
   // kInvalid, with "line N: … near `token`", for text that is not PTX. An
   // instruction that is well formed but not implemented fails only the kernels
   // that contain it or can call it (Entry::unsupported).
@@ -116,6 +121,8 @@ class Module {
 
  private:
   explicit Module(std::unique_ptr<ast::Unit> unit);
+  Status Describe();  // fills in what follows from the bodies
+
   std::unique_ptr<ast::Unit> unit_;
 };
 
