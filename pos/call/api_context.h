@@ -40,6 +40,8 @@ struct ApiContext {
   // Set by the parser for the worker.
   std::array<Handle*, 3> handles{};
   std::array<std::uint64_t, 4> scratch{};
+  // Further handles that the call takes along (all that is in a context).
+  std::vector<Handle*> family;
 
   // The answer.
   std::int32_t result = 0;

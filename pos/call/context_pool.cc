@@ -17,6 +17,7 @@ void ApiContext::Reset() {
   answered = false;
   parsed = false;
   handles = {};
+  family.clear();
   result = 0;
   reply_bytes = 0;
   reply_bulk_bytes = 0;

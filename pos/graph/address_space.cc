@@ -134,41 +134,35 @@ std::uint64_t BlockAllocator::NewBackingBytes(std::uint64_t bytes) const {
   if (bytes >= kSmallLimit) return space_.RoundUp(bytes);
   const std::uint64_t rounded = (bytes + kBlockAlign - 1) & ~(kBlockAlign - 1);
   for (const auto& [start, slab] : slabs_) {
-    if (slab.largest_hint >= rounded) return 0;
+    if (slab.LargestFree() >= rounded) return 0;
   }
   return space_.granularity();
 }
 
 std::optional<BlockAllocator::Block> BlockAllocator::Allocate(
-    std::uint64_t bytes, std::uint64_t alignment) {
+    std::uint64_t bytes) {
   if (bytes == 0) return std::nullopt;
-  if (bytes >= kSmallLimit || alignment > kSmallLimit) {
-    const std::optional<std::uint64_t> address =
-        space_.Allocate(bytes, alignment);
+  if (bytes >= kSmallLimit) {
+    const std::optional<std::uint64_t> address = space_.Allocate(bytes);
     if (!address) return std::nullopt;
     const std::uint64_t length = space_.RoundUp(bytes);
-    return Block{*address, length, Backing{*address, length}};
+    return Block{*address, length, Backing{*address, length}, true};
   }
   const std::uint64_t rounded = (bytes + kBlockAlign - 1) & ~(kBlockAlign - 1);
   for (auto& [start, slab] : slabs_) {
-    if (slab.largest_hint < rounded) continue;
-    const std::optional<std::uint64_t> address =
-        slab.blocks.Allocate(rounded, alignment);
-    if (address) return Block{*address, rounded, std::nullopt};
-    // With an alignment a run may be long enough and still not fit.
-    if (alignment <= kBlockAlign) slab.largest_hint = rounded - kBlockAlign;
+    const std::optional<std::uint64_t> address = slab.Allocate(rounded);
+    if (!address) continue;
+    return Block{*address, rounded, Backing{start, space_.granularity()},
+                 false};
   }
   const std::optional<std::uint64_t> base = space_.Allocate(1);
   if (!base) return std::nullopt;
   const std::uint64_t slab_bytes = space_.granularity();
-  auto& slab =
-      slabs_
-          .emplace(*base, Slab{AddressSpace(*base, slab_bytes, kBlockAlign),
-                               slab_bytes})
+  AddressSpace& slab =
+      slabs_.emplace(*base, AddressSpace(*base, slab_bytes, kBlockAlign))
           .first->second;
-  const std::optional<std::uint64_t> address =
-      slab.blocks.Allocate(rounded, alignment);
-  return Block{*address, rounded, Backing{*base, slab_bytes}};
+  const std::optional<std::uint64_t> address = slab.Allocate(rounded);
+  return Block{*address, rounded, Backing{*base, slab_bytes}, true};
 }
 
 std::optional<BlockAllocator::Backing> BlockAllocator::Free(
@@ -179,12 +173,11 @@ std::optional<BlockAllocator::Backing> BlockAllocator::Free(
     --slab;
     const std::uint64_t start = slab->first;
     if (address - start < space_.granularity()) {
-      if (slab->second.blocks.Free(address) == 0) {
+      if (slab->second.Free(address) == 0) {
         *found = false;
         return std::nullopt;
       }
-      slab->second.largest_hint = space_.granularity();
-      if (slab->second.blocks.used_bytes() != 0) return std::nullopt;
+      if (slab->second.used_bytes() != 0) return std::nullopt;
       slabs_.erase(slab);
       return Backing{start, space_.Free(start)};
     }
@@ -202,7 +195,7 @@ void BlockAllocator::Save(ByteWriter* out) const {
   out->Put(static_cast<std::uint64_t>(slabs_.size()));
   for (const auto& [start, slab] : slabs_) {
     out->Put(start);
-    slab.blocks.Save(out);
+    slab.Save(out);
   }
 }
 
@@ -217,10 +210,10 @@ Status BlockAllocator::Load(ByteReader* in) {
     if (used == space_.used().end() || used->second != slab_bytes) {
       return Corrupt("block allocator: a slab is not an allocated range");
     }
-    auto [it, inserted] = slabs_.emplace(
-        start, Slab{AddressSpace(start, slab_bytes, kBlockAlign), slab_bytes});
+    auto [it, inserted] =
+        slabs_.emplace(start, AddressSpace(start, slab_bytes, kBlockAlign));
     if (!inserted) return Corrupt("block allocator: a slab occurs twice");
-    POS_RETURN_IF_ERROR(it->second.blocks.Load(in));
+    POS_RETURN_IF_ERROR(it->second.Load(in));
   }
   if (!in->ok()) return Corrupt("block allocator ends early");
   return {};

@@ -41,6 +41,10 @@ class AddressSpace {
   [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
   [[nodiscard]] std::uint64_t granularity() const { return granularity_; }
   [[nodiscard]] std::uint64_t used_bytes() const { return used_bytes_; }
+  // Length of the longest free range.
+  [[nodiscard]] std::uint64_t LargestFree() const {
+    return by_size_.empty() ? 0 : by_size_.rbegin()->first;
+  }
   [[nodiscard]] std::uint64_t RoundUp(std::uint64_t bytes) const {
     return (bytes + granularity_ - 1) & ~(granularity_ - 1);
   }
@@ -87,18 +91,18 @@ class BlockAllocator {
   };
   struct Block {
     std::uint64_t address = 0;
-    std::uint64_t bytes = 0;             // rounded up
-    std::optional<Backing> new_backing;  // has to be backed first
+    std::uint64_t bytes = 0;  // rounded up
+    Backing backing;
+    bool new_backing = false;  // it has to be backed first
   };
 
   BlockAllocator(std::uint64_t base, std::uint64_t bytes,
                  std::uint64_t slab_bytes);
 
-  // Physical bytes that Allocate(bytes) would newly need.
+  // Bytes of backing that Allocate(bytes) would newly need; exact.
   [[nodiscard]] std::uint64_t NewBackingBytes(std::uint64_t bytes) const;
   // nullopt when no range is left. `bytes` > 0.
-  std::optional<Block> Allocate(std::uint64_t bytes,
-                                std::uint64_t alignment = 0);
+  std::optional<Block> Allocate(std::uint64_t bytes);
   // The backing that is no longer used, if the block was its last; nullopt also
   // for an address at which no block starts (then *found is false).
   std::optional<Backing> Free(std::uint64_t address, bool* found);
@@ -112,13 +116,8 @@ class BlockAllocator {
   Status Load(ByteReader* in);
 
  private:
-  struct Slab {
-    AddressSpace blocks;
-    std::uint64_t largest_hint = 0;  // no free run is larger
-  };
-
   AddressSpace space_;
-  std::map<std::uint64_t, Slab> slabs_;  // by start
+  std::map<std::uint64_t, AddressSpace> slabs_;  // by start
 };
 
 }  // namespace pos

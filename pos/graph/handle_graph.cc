@@ -15,6 +15,8 @@ HandleId MakeId(HandleKind kind, std::uint32_t generation,
 void Clear(Handle* handle) {
   handle->parents = {};
   handle->alive = false;
+  handle->released = false;
+  handle->children = 0;
   handle->parser_word = 0;
   handle->parser_data.reset();
   handle->materialized = false;
@@ -45,6 +47,9 @@ Handle* HandleGraph::Create(HandleKind kind, Handle* parent0, Handle* parent1) {
   handle->parents = {parent0, parent1};
   handle->alive = true;
   handle->created_at = next_order_++;
+  for (Handle* parent : handle->parents) {
+    if (parent != nullptr) ++parent->children;
+  }
   return handle;
 }
 
@@ -62,12 +67,27 @@ Handle* HandleGraph::Resolve(HandleKind kind, HandleId id) const {
   return handle;
 }
 
-void HandleGraph::Reclaim(Handle* handle) {
+Handle* HandleGraph::Find(HandleId id) const {
+  Handle* const handle = At(IndexOf(id));
+  return handle != nullptr && handle->id == id ? handle : nullptr;
+}
+
+void HandleGraph::Release(Handle* handle) {
+  handle->released = true;
+  if (handle->children == 0) Remove(handle);
+}
+
+void HandleGraph::Remove(Handle* handle) {
+  const std::array<Handle*, 2> parents = handle->parents;
   const std::uint32_t index = IndexOf(handle->id);
   Clear(handle);
   places_[index].used = false;
   free_.push_back(index);
   --count_;
+  for (Handle* parent : parents) {
+    if (parent == nullptr) continue;
+    if (--parent->children == 0 && parent->released) Remove(parent);
+  }
 }
 
 void HandleGraph::ForEach(const std::function<void(Handle*)>& visit) const {
@@ -97,6 +117,7 @@ void HandleGraph::Save(ByteWriter* out) const {
       out->Put(parent == nullptr ? HandleId{0} : parent->id);
     }
     out->Put(static_cast<std::uint8_t>(handle->alive));
+    out->Put(static_cast<std::uint8_t>(handle->released));
     out->Put(static_cast<std::uint8_t>(handle->materialized));
     out->Put(handle->created_at);
     out->Put(handle->parser_word);
@@ -153,10 +174,12 @@ Status HandleGraph::LoadOne(ByteReader* in) {
     if (parent == nullptr || parent->id != parent_id) {
       return Corrupt("handle graph: a handle names an unknown parent");
     }
+    ++parent->children;
   }
   place.used = true;
   ++count_;
   handle->alive = in->Get<std::uint8_t>() != 0;
+  handle->released = in->Get<std::uint8_t>() != 0;
   handle->materialized = in->Get<std::uint8_t>() != 0;
   handle->created_at = in->Get<std::uint64_t>();
   handle->parser_word = in->Get<std::uint64_t>();

@@ -8,7 +8,7 @@
 //
 // Ids are 64 bits: kind (8), generation (24), index (32), never 0. A stale id
 //   (its handle was destroyed, the index reused) does not resolve.
-// Threads:   Create, Resolve, Kill, Reclaim: the parser thread. Fields marked
+// Threads:   Create, Resolve, Kill, Release: the parser thread. Fields marked
 //   "worker" in Handle: the worker thread, which learns of a handle through a
 //   context that the parser passed on. Save, Load, ForEach: while both are
 //   paused.
@@ -48,6 +48,8 @@ struct Handle {
 
   // Parser.
   bool alive = false;            // the client may name it
+  bool released = false;         // the worker is done with it
+  std::uint32_t children = 0;    // handles whose parent this is
   std::uint64_t created_at = 0;  // order of creation within the session
   // What the API's parser remembers about it; saved as a number.
   std::uint64_t parser_word = 0;
@@ -71,12 +73,15 @@ class HandleGraph {
                  Handle* parent1 = nullptr);
   // The living handle of that kind and id, or nullptr.
   [[nodiscard]] Handle* Resolve(HandleKind kind, HandleId id) const;
+  // The handle of that id, dead or alive; nullptr when it is gone.
+  [[nodiscard]] Handle* Find(HandleId id) const;
   // The client can no longer name it. The worker may still hold it.
   void Kill(Handle* handle) { handle->alive = false; }
-  // The worker is done with it too; its index may be used again.
-  void Reclaim(Handle* handle);
+  // The worker is done with it too. It goes when its last child has gone, since
+  // recipes of children lean on their parents; then its index may be reused.
+  void Release(Handle* handle);
 
-  // In order of creation, dead ones included as long as not reclaimed.
+  // In order of creation, dead ones included as long as they are not gone.
   void ForEach(const std::function<void(Handle*)>& visit) const;
   [[nodiscard]] std::size_t size() const { return count_; }
 
@@ -102,6 +107,7 @@ class HandleGraph {
     return static_cast<std::uint32_t>(id);
   }
   Status LoadOne(ByteReader* in);
+  void Remove(Handle* handle);
 
   std::vector<Place> places_;
   std::vector<std::uint32_t> free_;

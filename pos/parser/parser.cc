@@ -5,10 +5,13 @@
 namespace pos {
 
 void NoticeBoard::Post(const Notice& notice) {
-  MutexLock lock(&mu_);
-  notices_.push_back(notice);
-  count_.store(static_cast<std::uint32_t>(notices_.size()),
-               std::memory_order_release);
+  {
+    MutexLock lock(&mu_);
+    notices_.push_back(notice);
+    count_.store(static_cast<std::uint32_t>(notices_.size()),
+                 std::memory_order_release);
+  }
+  if (wake_) wake_();
 }
 
 bool NoticeBoard::Take(std::vector<Notice>* out) {

@@ -60,8 +60,11 @@ class NoticeBoard {
   [[nodiscard]] bool empty() const {
     return count_.load(std::memory_order_acquire) == 0;
   }
+  // Called after a Post, where the parser runs on another thread.
+  void SetWake(std::function<void()> wake) { wake_ = std::move(wake); }
 
  private:
+  std::function<void()> wake_;
   Mutex mu_;
   std::vector<Notice> notices_ POS_GUARDED_BY(mu_);
   std::atomic<std::uint32_t> count_{0};

@@ -35,8 +35,6 @@ class StageThread {
   // happened before. Until Resume the caller may touch the stages.
   void Pause() POS_EXCLUDES(mu_);
   void Resume() POS_EXCLUDES(mu_);
-  // While paused: sleeps elsewhere from now on (the ring was replaced).
-  void SetParker(Parker* parker) { parker_ = parker; }
   void Wake() { parker_->Notify(); }
 
  private:
@@ -47,7 +45,7 @@ class StageThread {
 
   const std::string name_;
   const std::vector<Stage*> stages_;
-  Parker* parker_;
+  Parker* const parker_;
   const std::uint64_t spin_ns_;
   std::thread thread_;
   // Set when pause or stop is wanted; checked once a round.

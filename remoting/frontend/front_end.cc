@@ -119,6 +119,12 @@ bool FrontEnd::FlushReady() {
   return true;
 }
 
+void FrontEnd::SetInfo(ApiContext* context) const {
+  const Header h = ReadHeader({context->frame(), context->frame_bytes});
+  context->info = &table_[h.op];
+  context->inline_bytes = h.inline_bytes;
+}
+
 void FrontEnd::Fill(ApiContext* context) {
   const Header h = ReadHeader({context->frame(), context->frame_bytes});
   context->info = &table_[h.op];
@@ -174,7 +180,8 @@ bool FrontEnd::Step() {
 bool FrontEnd::Idle() {
   if (failed_) return true;
   std::uint32_t bytes = 0;
-  return ready_ == nullptr && ring_->PeekSize(&bytes) == RingServer::NextResult::kNone;
+  return ready_ == nullptr &&
+         ring_->PeekSize(&bytes) == RingServer::NextResult::kNone;
 }
 
 bool FrontEnd::Quiet() const {

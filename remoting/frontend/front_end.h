@@ -47,8 +47,6 @@ class FrontEnd : public Stage {
   // Paused: nothing is left in the ring or here. (Gated clients reserve
   // nothing more.)
   [[nodiscard]] bool Quiet() const;
-  // Paused: the client has new shared memory.
-  void SetRing(RingServer* ring) { ring_ = ring; }
   // The pc that the next call gets. Set at restore.
   [[nodiscard]] std::uint64_t next_pc() const {
     return next_pc_.load(std::memory_order_relaxed);
@@ -56,6 +54,9 @@ class FrontEnd : public Stage {
   void set_next_pc(std::uint64_t pc) {
     next_pc_.store(pc, std::memory_order_relaxed);
   }
+  // Fills in what follows from a frame that is in `context` already, checked
+  // (a call loaded from an image).
+  void SetInfo(ApiContext* context) const;
   void SetDownstreamWake(std::function<void()> wake) {
     wake_downstream_ = std::move(wake);
   }
@@ -68,7 +69,7 @@ class FrontEnd : public Stage {
   bool FlushReady();
   void Fail(const Status& status);
 
-  RingServer* ring_;
+  RingServer* const ring_;
   const CallTable table_;
   ContextPool* const pool_;
   ContextQueue* const out_;

@@ -10,10 +10,6 @@ namespace pos {
 class ShmPort : public ClientPort {
  public:
   explicit ShmPort(RingServer* ring) : ring_(ring) {}
-  // After a detach the client comes back with new shared memory; only while
-  // the pipeline is paused.
-  void SetRing(RingServer* ring) { ring_ = ring; }
-
   void Reply(ApiContext* context) override;
   std::span<const std::byte> BulkIn(const ApiContext& context) override;
   std::span<std::byte> BulkOut(const ApiContext& context) override;
@@ -21,7 +17,7 @@ class ShmPort : public ClientPort {
   void SetSticky(std::int32_t error) override;
 
  private:
-  RingServer* ring_;
+  RingServer* const ring_;
 };
 
 }  // namespace pos

@@ -69,6 +69,8 @@ wire::FrameHeader* RingClient::Begin(std::uint16_t op, std::uint32_t args_bytes,
   frame->op = op;
   frame->args_bytes = args_bytes;
   frame->inline_bytes = inline_bytes;
+  // Positions are unique and ascend with the order of calls.
+  frame->request_id = request_base_ + at / wire::kFrameAlign;
   frame->slot = wire::kNoSlot;
   frame->lease = wire::kNoLease;
   return frame;

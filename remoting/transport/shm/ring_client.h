@@ -34,6 +34,9 @@ class RingClient {
   Status Map(int ring_fd, std::uint64_t ring_map_bytes, int staging_fd,
              std::uint64_t staging_bytes);
   void Unmap();
+  // Calls get request ids from `base` on; a new base for every Map keeps them
+  // unique within the session.
+  void SetRequestBase(std::uint64_t base) { request_base_ = base; }
   [[nodiscard]] bool mapped() const { return ring_.data() != nullptr; }
 
   // Reserves a frame with room for `args_bytes` and `inline_bytes` behind its
@@ -79,6 +82,7 @@ class RingClient {
   std::uint64_t ring_bytes_ = 0;
   std::uint32_t slot_count_ = 0;
   std::uint32_t lease_count_ = 0;
+  std::uint64_t request_base_ = 0;
 };
 
 // Which units of the staging arena are lent to whom. The client decides, in
