@@ -104,7 +104,7 @@ struct RingHeader {
   alignas(64) std::atomic<std::int32_t> sticky_error;
   // Runner: 1 when it serves no more.
   std::atomic<std::uint32_t> closed;
-  // Client: number of threads waiting for staging; while not 0 the runner
+  // Client: 1 when a thread waits for staging. The runner puts it back to 0 and
   // rings the client's bell when it frees a lease.
   alignas(64) std::atomic<std::uint32_t> lease_waiters;
 };

@@ -155,9 +155,10 @@ std::span<std::byte> RingServer::Staging(std::uint32_t lease,
 void RingServer::ReleaseLease(std::uint32_t lease) {
   if (lease >= lease_count_) return;
   leases()[lease].store(0, std::memory_order_release);
-  // fetch_add rather than load: it comes after the store above in the order
-  // that the waiter relies on (see StagingLeases::Wait).
-  if (header()->lease_waiters.fetch_add(0, std::memory_order_acq_rel) != 0) {
+  // A read-modify-write, so that it and the waiter's announcement come one
+  // after the other: either this sees the announcement, or the waiter's next
+  // look sees the freed lease.
+  if (header()->lease_waiters.exchange(0, std::memory_order_acq_rel) != 0) {
     Bell();
   }
 }
