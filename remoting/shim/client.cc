@@ -155,8 +155,8 @@ std::int32_t Client::Park(ThreadState* thread, std::uint32_t slot) {
       break;
     }
     std::uint32_t state = wire::kSlotPending;
-    ring_.slot(slot).state.compare_exchange_strong(
-        state, wire::kSlotParked, std::memory_order_acq_rel);
+    ring_.slot(slot).state.compare_exchange_strong(state, wire::kSlotParked,
+                                                   std::memory_order_acq_rel);
     if (state == wire::kSlotDone) break;
     gate_.Leave(thread);
     FutexWait(&waiter.word, 0, FutexScope::kPrivate);
@@ -173,12 +173,12 @@ std::int32_t Client::Call(std::uint16_t op, std::span<const std::byte> args,
   return error != 0 ? error : Wait(slot, reply);
 }
 
-std::uint32_t Client::AcquireLease(std::uint64_t bytes) {
+std::uint32_t Client::AcquireLease(std::uint64_t bytes, bool wait) {
   ThreadState* const thread = CurrentThread();
   std::uint32_t lease = wire::kNoLease;
   gate_.Enter(thread);
   if (Usable()) lease = leases_.Acquire(&ring_, bytes);
-  if (lease == wire::kNoLease && Usable()) {
+  if (lease == wire::kNoLease && wait && Usable()) {
     thread->waiter.for_lease.store(true, std::memory_order_seq_cst);
     for (;;) {
       thread->waiter.word.store(0, std::memory_order_seq_cst);

@@ -37,7 +37,7 @@ struct Reply {
 
 // What a request carries besides its arguments.
 struct Payload {
-  std::span<const std::byte> inline_data;
+  std::span<const std::byte> inline_data{};
   std::uint32_t lease = wire::kNoLease;
   std::uint64_t bulk_bytes = 0;
   std::uint16_t flags = 0;  // wire::FrameFlags
@@ -89,10 +89,10 @@ class Client {
                           wire::FrameHeader** frame);
   void EndFrame(wire::FrameHeader* frame);
 
-  // Staging. Acquire waits until there is room; kNoLease when the session is
-  // lost. Touch it only inside `WithStaging`, which calls `body` with the
-  // lease's memory while no detach can happen.
-  std::uint32_t AcquireLease(std::uint64_t bytes);
+  // Staging. Acquire waits until there is room if `wait`; kNoLease when there
+  // is none or the session is lost. Touch it only inside `WithStaging`, which
+  // calls `body` with the lease's memory while no detach can happen.
+  std::uint32_t AcquireLease(std::uint64_t bytes, bool wait = true);
   void ReleaseLease(std::uint32_t lease);
   template <typename Body>
   bool WithStaging(std::uint32_t lease, const Body& body) {
@@ -130,8 +130,8 @@ class Client {
 
   // Control thread.
   void ControlLoop();
-  void Serve();            // until the connection ends or a detach
-  void OnBell();           // some replies or leases are there
+  void Serve();   // until the connection ends or a detach
+  void OnBell();  // some replies or leases are there
   void OnGate(std::uint32_t epoch);
   bool OnDetach(std::uint32_t epoch);
   void WaitForVerdict();

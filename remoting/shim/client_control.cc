@@ -105,16 +105,15 @@ Result<std::size_t> ReceiveRecord(int socket, void* record, std::size_t bytes,
 
 Status ReserveRange(std::uint64_t base, std::uint64_t bytes, const char* what) {
   void* const wanted = reinterpret_cast<void*>(base);
-  void* const got = ::mmap(wanted, bytes, PROT_NONE,
-                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE |
-                               MAP_FIXED_NOREPLACE,
-                           -1, 0);
+  void* const got = ::mmap(
+      wanted, bytes, PROT_NONE,
+      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
   if (got == wanted) return {};
   if (got != MAP_FAILED) ::munmap(got, bytes);
-  return Incompatible(std::string(what) + " at " + Hex(base) +
-                          " is in use in this program",
-                      "set arena.base or host_window.base in posd's "
-                      "configuration to another range");
+  return Incompatible(
+      std::string(what) + " at " + Hex(base) + " is in use in this program",
+      "set arena.base or host_window.base in posd's "
+      "configuration to another range");
 }
 
 Client* g_forked = nullptr;  // set once, by the process that attached
@@ -132,7 +131,8 @@ Status Client::ReserveAddresses(const wire::AttachReply& reply) {
   }
   POS_RETURN_IF_ERROR(
       ReserveRange(reply.arena_base, reply.arena_bytes, "device arena"));
-  Status status = ReserveRange(reply.host_base, reply.host_bytes, "host window");
+  Status status =
+      ReserveRange(reply.host_base, reply.host_bytes, "host window");
   if (!status.ok()) {
     ::munmap(reinterpret_cast<void*>(reply.arena_base), reply.arena_bytes);
     return status;
@@ -155,10 +155,9 @@ Status Client::Connect(const std::string& path,
       return ErrnoStatus(errno, "send to posd");
     }
     std::array<UniqueFd, wire::kAttachFdCount> fds;
-    POS_ASSIGN_OR_RETURN(
-        const std::size_t n,
-        ReceiveRecord(socket.get(), reply, sizeof(*reply), fds,
-                      deadline.LeftNs() / 1'000'000));
+    POS_ASSIGN_OR_RETURN(const std::size_t n,
+                         ReceiveRecord(socket.get(), reply, sizeof(*reply), fds,
+                                       deadline.LeftNs() / 1'000'000));
     if (n == 0) return Closed("posd closed the connection");
     if (n != sizeof(*reply) || reply->magic != wire::kAttachMagic) {
       return Proto("posd sent something unexpected");
@@ -176,9 +175,9 @@ Status Client::Connect(const std::string& path,
         break;
     }
     if (!fds.back().valid()) return Proto("posd sent too few descriptors");
-    POS_RETURN_IF_ERROR(ring_.Map(
-        fds[wire::kAttachRingFd].get(), reply->ring_map_bytes,
-        fds[wire::kAttachStagingFd].get(), reply->staging_bytes));
+    POS_RETURN_IF_ERROR(
+        ring_.Map(fds[wire::kAttachRingFd].get(), reply->ring_map_bytes,
+                  fds[wire::kAttachStagingFd].get(), reply->staging_bytes));
     socket_ = std::move(socket);
     bell_ = MoveHigh(std::move(fds[wire::kAttachBellFd]));
     host_file_ = MoveHigh(std::move(fds[wire::kAttachHostFd]));
@@ -276,10 +275,10 @@ Status Client::MapHost(std::uint64_t address, std::uint64_t bytes) {
   // The descriptor changes hands only while no thread is inside.
   ThreadState* const thread = CurrentThread();
   gate_.Reenter(thread);
-  void* const at = ::mmap(reinterpret_cast<void*>(address), bytes,
-                          PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
-                          host_file_.get(),
-                          static_cast<off_t>(address - host_base_));
+  void* const at =
+      ::mmap(reinterpret_cast<void*>(address), bytes, PROT_READ | PROT_WRITE,
+             MAP_SHARED | MAP_FIXED, host_file_.get(),
+             static_cast<off_t>(address - host_base_));
   const int error = errno;
   gate_.Leave(thread);
   if (at == MAP_FAILED) return ErrnoStatus(error, "map pinned memory");
@@ -307,8 +306,8 @@ void Client::ControlLoop() {
 }
 
 void Client::Serve() {
-  std::array<pollfd, 2> polls = {{{socket_.get(), POLLIN, 0},
-                                  {bell_.get(), POLLIN, 0}}};
+  std::array<pollfd, 2> polls = {
+      {{socket_.get(), POLLIN, 0}, {bell_.get(), POLLIN, 0}}};
   if (::poll(polls.data(), polls.size(), -1) < 0) return;
   if ((polls[1].revents & POLLIN) != 0) OnBell();
   if (polls[0].revents == 0) return;
@@ -340,8 +339,7 @@ void Client::Serve() {
 
 void Client::OnBell() {
   std::uint64_t count = 0;
-  [[maybe_unused]] const ssize_t n =
-      ::read(bell_.get(), &count, sizeof(count));
+  [[maybe_unused]] const ssize_t n = ::read(bell_.get(), &count, sizeof(count));
   WakeFinished();
 }
 
@@ -373,8 +371,7 @@ bool Client::AnyFinishedParked() {
 
 void Client::OnGate(std::uint32_t epoch) {
   gate_.CloseDoor();
-  const int inside =
-      gate_.WaitUntilEmpty(Deadline::AfterMs(kInsideTimeoutMs));
+  const int inside = gate_.WaitUntilEmpty(Deadline::AfterMs(kInsideTimeoutMs));
   if (inside != 0) {
     gate_.OpenDoor();
     SendRecord(wire::SessionRecordType::kRefusing, epoch,

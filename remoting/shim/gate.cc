@@ -11,8 +11,8 @@ namespace pos::shim {
 void Gate::Prepare() {
   // Registration is the process's and survives neither exec nor, on every
   // kernel, a restore: asked for again at each attach.
-  const long rc = ::syscall(
-      SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
+  const long rc = ::syscall(SYS_membarrier,
+                            MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
   membarrier_.store(rc == 0, std::memory_order_seq_cst);
 }
 
@@ -36,7 +36,8 @@ void Gate::HeavyFence() {
 void Gate::Enter(ThreadState* thread) {
   for (;;) {
     Announce(thread);
-    if (door_.load(std::memory_order_acquire) == 0) [[likely]] return;
+    if (door_.load(std::memory_order_acquire) == 0) [[likely]]
+      return;
     Leave(thread);
     FutexWait(&door_, 1, FutexScope::kPrivate);
   }
