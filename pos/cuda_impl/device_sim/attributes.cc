@@ -136,9 +136,8 @@ DeviceInfo MakeDeviceInfo(const SimOptions& options) {
   }
   info.uuid[7] = std::byte{1};
   for (unsigned i = 0; i < 4; ++i) {
-    info.uuid[12 + i] =
-        static_cast<std::byte>(static_cast<unsigned>(options.ordinal) >>
-                               (24 - 8 * i));
+    info.uuid[12 + i] = static_cast<std::byte>(
+        static_cast<unsigned>(options.ordinal) >> (24 - 8 * i));
   }
   std::vector<int> values(kLastAttribute + 1, 0);
   for (const auto& [attribute, value] : kAttributes) {

@@ -69,8 +69,8 @@ struct Command {
 };
 
 struct StreamState {
-  Link<StreamState> all;  // context
-  Link<StreamState> run;  // scheduler: to be looked at
+  Link<StreamState> all;   // context
+  Link<StreamState> run;   // scheduler: to be looked at
   Link<StreamState> wait;  // `waiting_in`
   List<StreamState, &StreamState::wait>* waiting_in = nullptr;
   ContextState* context = nullptr;
@@ -95,8 +95,8 @@ struct Epoch {
   bool gate_open = false;
   Command* closer = nullptr;  // null: open to new commands
   bool closer_done = false;
-  Epoch* next = nullptr;      // set when closed
-  StreamWaiters waiters;      // streams whose oldest command waits for the gate
+  Epoch* next = nullptr;  // set when closed
+  StreamWaiters waiters;  // streams whose oldest command waits for the gate
 };
 
 // One recording of an event. Shared by the event (its latest), the command that

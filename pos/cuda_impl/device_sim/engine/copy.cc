@@ -37,9 +37,9 @@ void AwaitLink(const Command& command, std::uint64_t until_ns) {
 template <typename T>
 void MoveWords(std::uint64_t dst, std::uint64_t src, std::uint64_t bytes) {
   for (std::uint64_t i = 0; i < bytes; i += sizeof(T)) {
-    const T value = __atomic_load_n(
-        reinterpret_cast<const T*>(src + i), __ATOMIC_RELAXED);  // NOLINT
-    __atomic_store_n(reinterpret_cast<T*>(dst + i), value,       // NOLINT
+    const T value = __atomic_load_n(reinterpret_cast<const T*>(src + i),
+                                    __ATOMIC_RELAXED);      // NOLINT
+    __atomic_store_n(reinterpret_cast<T*>(dst + i), value,  // NOLINT
                      __ATOMIC_RELAXED);
   }
 }
@@ -69,7 +69,8 @@ void StringMove(std::uint64_t dst, std::uint64_t src, std::uint64_t bytes) {
   asm volatile("rep movsb" : "+D"(dst), "+S"(src), "+c"(rest)::"memory");
 }
 
-bool BothCovered(SimMemory* memory, const Command& command, std::uint64_t* bad) {
+bool BothCovered(SimMemory* memory, const Command& command,
+                 std::uint64_t* bad) {
   if (command.kind == CommandKind::kCopy) {
     return memory->Covers(command.dst, command.bytes, bad) &&
            memory->Covers(command.src, command.bytes, bad);
@@ -136,8 +137,9 @@ Direction DirectionOf(const SimMemory& memory, const Command& command) {
 std::uint64_t LinkPacer::Book(Direction direction, std::uint64_t bytes) {
   // Device memory is not behind the link.
   if (direction == Direction::kDeviceToDevice) return 0;
-  const auto duration = static_cast<std::uint64_t>(
-      static_cast<double>(bytes) * 1e9 / static_cast<double>(bytes_per_second_));
+  const auto duration =
+      static_cast<std::uint64_t>(static_cast<double>(bytes) * 1e9 /
+                                 static_cast<double>(bytes_per_second_));
   std::atomic<std::uint64_t>* free_at =
       &free_at_ns_[static_cast<std::size_t>(direction)];
   const std::uint64_t now = MonotonicNs();
@@ -171,8 +173,8 @@ void FillElements(std::uint64_t dst, std::uint32_t value, std::uint32_t width,
   if (dst % width == 0 && count * width <= kWordLoopBytes) {
     if (width == 4) return FillWords<std::uint32_t>(dst, value, count);
     if (width == 2) {
-      return FillWords<std::uint16_t>(
-          dst, static_cast<std::uint16_t>(value), count);
+      return FillWords<std::uint16_t>(dst, static_cast<std::uint16_t>(value),
+                                      count);
     }
     return FillWords<std::uint8_t>(dst, static_cast<std::uint8_t>(value),
                                    count);

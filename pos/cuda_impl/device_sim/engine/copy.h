@@ -40,8 +40,8 @@ class LinkPacer {
 
 // Carries out a copy or a fill on the calling thread. 0; the context's sticky
 // error when that was set meanwhile (then a part may be done); or the fault,
-// with the first bad address in *fault (then nothing is done). Waits for as long
-// as the links take, a millisecond at a time.
+// with the first bad address in *fault (then nothing is done). Waits for as
+// long as the links take, a millisecond at a time.
 //
 // The error is CUDA_ERROR_ILLEGAL_ADDRESS: on a GPU the copy engine takes an
 // MMU fault, which reaches the program asynchronously and poisons the context

@@ -27,9 +27,9 @@ Result<std::unique_ptr<Engine>> Engine::Create(EngineOptions options,
     options.compute_threads = std::max(1u, std::thread::hardware_concurrency());
   }
   if (options.compute_threads + options.copy_engines > SimMemory::kMaxReaders) {
-    return Invalid("simulated device: " +
-                   std::to_string(options.compute_threads) +
-                   " compute threads are too many");
+    return Invalid(
+        "simulated device: " + std::to_string(options.compute_threads) +
+        " compute threads are too many");
   }
   std::unique_ptr<Engine> engine(new Engine(std::move(options), memory));
   POS_RETURN_IF_ERROR(engine->StartThreads());
@@ -64,7 +64,8 @@ Status Engine::StartThreads() {
         Thread* self = one.get();
         self->thread = std::thread([this, self] { ThreadMain(self); });
         const std::string name =
-            (self->kind == ThreadKind::kCompute ? "sim-compute-" : "sim-copy-") +
+            (self->kind == ThreadKind::kCompute ? "sim-compute-"
+                                                : "sim-copy-") +
             std::to_string(self->index);
         ::pthread_setname_np(self->thread.native_handle(), name.c_str());
       }
@@ -291,23 +292,36 @@ void Engine::ReleaseRecord(Record* record) {
 }
 
 void Engine::Settle(const Thread* self) {
-  for (bool more = true; more;) {
+  for (bool again = true; again;) {
     CommandQueue completed;
     Sleepers sleepers;
     {
       const MutexLock lock(&mu_);
-      more = scheduler_.Pump(kPumpBatch);
-      completed = scheduler_.completions;
-      scheduler_.completions = {};
+      scheduler_.Pump(kPumpBatch);
+      if (!reporting_ && !scheduler_.completions.empty()) {
+        completed = scheduler_.completions;
+        scheduler_.completions = {};
+        reporting_ = true;
+      }
+      // The submitting thread does one round; a device thread does the rest.
+      again = self != nullptr && (scheduler_.NeedsPump() || !completed.empty());
       TakeSleepers(self, &sleepers);
       PublishHints();
     }
     for (std::size_t i = 0; i < sleepers.count; ++i) Wake(sleepers.threads[i]);
-    if (!completed.empty()) Report(&completed);
+    if (!completed.empty() && Report(&completed)) {
+      Sleepers more;
+      {
+        const MutexLock lock(&mu_);
+        TakeSleepers(self, &more);
+        PublishHints();
+      }
+      for (std::size_t i = 0; i < more.count; ++i) Wake(more.threads[i]);
+    }
   }
 }
 
-void Engine::Report(CommandQueue* completed) {
+bool Engine::Report(CommandQueue* completed) {
   for (Command* command = completed->front(); command != nullptr;
        command = CommandQueue::Next(command)) {
     // Frees what a launch used before anybody learns that it is over.
@@ -322,7 +336,9 @@ void Engine::Report(CommandQueue* completed) {
     --command->context->unreported;
     scheduler_.FreeCommand(command);
   }
+  reporting_ = false;
   if (closing_ != 0) changed_.NotifyAll();
+  return !scheduler_.completions.empty();
 }
 
 std::size_t Engine::EngineOf(const void* self, const Command& command) {

@@ -12,6 +12,7 @@
 //   from running), then sleeps on a futex. An idle device uses no CPU.
 // Latency: work that needs no thread (markers, event records and waits whose
 //   turn has come) is completed inside the submitting call.
+// Reports go out in the order of completion, one at a time.
 //
 // Threads: the Submit family, contexts, streams and records: one thread at a
 //   time. CancelContext: any thread. Sinks are called without any lock.
@@ -143,8 +144,12 @@ class Engine {
   // Advances streams, reports what has completed and wakes threads for what
   // became ready. `self`: nullptr on the submitting thread.
   void Settle(const Thread* self) POS_EXCLUDES(mu_);
-  void Report(CommandQueue* completed) POS_EXCLUDES(mu_);
+  // Only while this thread has set reporting_, so that reports go out in the
+  // order of completion. True when more has completed meanwhile.
+  bool Report(CommandQueue* completed) POS_EXCLUDES(mu_);
   void TakeSleepers(const Thread* self, Sleepers* out) POS_REQUIRES(mu_);
+  // Streams to advance or completions to report that no thread is at.
+  [[nodiscard]] bool HasChores() POS_REQUIRES(mu_);
   // How many compute threads could work now, more or less.
   [[nodiscard]] std::uint32_t ComputeDemand() POS_REQUIRES(mu_);
   void PublishHints() POS_REQUIRES(mu_);
@@ -166,6 +171,7 @@ class Engine {
   ParkedList parked_compute_ POS_GUARDED_BY(mu_);
   std::array<bool, kMaxCopyEngines> copy_parked_ POS_GUARDED_BY(mu_){};
   Thread* spinner_ POS_GUARDED_BY(mu_) = nullptr;
+  bool reporting_ POS_GUARDED_BY(mu_) = false;     // a thread is in Report
   std::uint32_t closing_ POS_GUARDED_BY(mu_) = 0;  // CloseContext calls waiting
   std::atomic<bool> stopping_{false};
   // Hints for the spinning thread, which does not take the mutex.

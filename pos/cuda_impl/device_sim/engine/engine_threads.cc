@@ -47,14 +47,14 @@ void Engine::ThreadMain(Thread* self) {
 
 bool Engine::Step(Thread* self) {
   Command* command = nullptr;
-  bool needs_pump = false;
+  bool chores = false;
   {
     const MutexLock lock(&mu_);
     command = PickWork(self);
-    needs_pump = scheduler_.NeedsPump();
+    chores = HasChores();
     PublishHints();
   }
-  if (command == nullptr && !needs_pump) return false;
+  if (command == nullptr && !chores) return false;
   if (command != nullptr) {
     if (command->kind == CommandKind::kLaunch) {
       RunGrid(self, command);
@@ -171,8 +171,8 @@ void Engine::RunGrid(Thread* self, Command* command) {
       }
       const MutexLock lock(&mu_);
       if (sticky == 0) Fault(command->context, CUDA_ERROR_LAUNCH_FAILED);
-      scheduler_.Complete(command, sticky != 0 ? sticky
-                                               : CUDA_ERROR_LAUNCH_FAILED);
+      scheduler_.Complete(command,
+                          sticky != 0 ? sticky : CUDA_ERROR_LAUNCH_FAILED);
       return;
     }
   }
@@ -249,8 +249,13 @@ void Engine::FinishGrid(Command* command) {
                       command->context->sticky.load(std::memory_order_relaxed));
 }
 
+bool Engine::HasChores() {
+  return scheduler_.NeedsPump() ||
+         (!reporting_ && !scheduler_.completions.empty());
+}
+
 std::uint32_t Engine::ComputeDemand() {
-  std::uint32_t demand = scheduler_.NeedsPump() ? 1 : 0;
+  std::uint32_t demand = HasChores() ? 1 : 0;
   if (scheduler_.active.size() < kMaxActiveGrids) {
     for (const auto& queue : scheduler_.ready_launches) {
       demand += static_cast<std::uint32_t>(queue.size());

@@ -26,6 +26,11 @@ void DeviceHeap::SetRange(std::uint64_t address, std::uint64_t bytes) {
   bytes_ = bytes / kAlign * kAlign;
 }
 
+bool DeviceHeap::has_range() {
+  const MutexLock lock(&mu_);
+  return bytes_ != 0;
+}
+
 bool DeviceHeap::EnsureFormatted() {
   if (bytes_ < sizeof(Head) + 2 * sizeof(Chunk)) return false;
   auto* head = reinterpret_cast<Head*>(base_);

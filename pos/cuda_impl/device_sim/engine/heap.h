@@ -23,6 +23,7 @@ class DeviceHeap {
   // {0, 0}: none. A range that holds a heap already is taken over as it is;
   // zeros become an empty heap.
   void SetRange(std::uint64_t address, std::uint64_t bytes);
+  [[nodiscard]] bool has_range();
   // 16-byte aligned; 0 when full, damaged or without a range.
   std::uint64_t Malloc(std::uint64_t bytes);
   // False when `address` is not what Malloc returned.

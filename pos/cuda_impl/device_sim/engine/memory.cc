@@ -138,9 +138,9 @@ Status SimMemory::Map(std::uint64_t address, std::uint64_t bytes) {
                        " of " + std::to_string(capacity_) + " are free");
   }
   // A fresh mapping also replaces what a freed range left, so it is zero.
-  void* got = ::mmap(
-      Pointer(address), bytes, PROT_READ | PROT_WRITE,
-      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+  void* got =
+      ::mmap(Pointer(address), bytes, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
   if (got == MAP_FAILED) {  // NOLINT
     return errno == ENOMEM
                ? OutOfMemory("simulated device: mmap: out of memory")
@@ -165,8 +165,8 @@ Status SimMemory::Unmap(std::uint64_t address, std::uint64_t bytes) {
   if (::madvise(Pointer(address), bytes, MADV_DONTNEED) != 0) {
     return ErrnoStatus(errno, "simulated device: madvise");
   }
-  for (std::size_t g = Granule(address); g < Granule(address) + bytes / kGranule;
-       ++g) {
+  for (std::size_t g = Granule(address);
+       g < Granule(address) + bytes / kGranule; ++g) {
     backing_[g] = Backing::kWasMapped;
   }
   free_bytes_.fetch_add(bytes, std::memory_order_relaxed);
@@ -322,10 +322,6 @@ Status SimMemory::Write(std::uint64_t dst, std::span<const std::byte> src) {
   return OkStatus();
 }
 
-void SimMemory::SetHeap(std::uint64_t address, std::uint64_t bytes) {
-  heap_.SetRange(address, bytes);
-}
-
 const SimMemory::Interval* SimMemory::Lookup(const List* list,
                                              std::uint64_t address,
                                              std::uint64_t* limit) {
@@ -341,11 +337,10 @@ const SimMemory::Interval* SimMemory::Lookup(const List* list,
   return address < *limit ? &item : nullptr;
 }
 
-SimMemory::Range SimMemory::Find(std::uint64_t address) {
+SimMemory::Range SimMemory::Find(std::uint64_t address) const {
   std::uint64_t limit = 0;
   if (InArena(address)) {
-    const List* list =
-        table_[Granule(address)].load(std::memory_order_seq_cst);
+    const List* list = table_[Granule(address)].load(std::memory_order_seq_cst);
     const Interval* found = Lookup(list, address, &limit);
     return found == nullptr ? Range{} : Range{found->begin, limit};
   }
@@ -355,18 +350,12 @@ SimMemory::Range SimMemory::Find(std::uint64_t address) {
   return {found->begin, found->end};
 }
 
-std::uint64_t SimMemory::Generation() {
+std::uint64_t SimMemory::Generation() const {
   return generation_.load(std::memory_order_seq_cst);
 }
 
-std::uint64_t SimMemory::Malloc(std::uint64_t bytes) {
-  return heap_.Malloc(bytes);
-}
-
-bool SimMemory::Free(std::uint64_t address) { return heap_.Free(address); }
-
 bool SimMemory::Covers(std::uint64_t address, std::uint64_t bytes,
-                       std::uint64_t* bad) {
+                       std::uint64_t* bad) const {
   *bad = address;
   if (bytes == 0) return true;
   const std::uint64_t end = address + bytes;

@@ -2,8 +2,7 @@
 // belong to an allocation, and lookups for kernels and copies.
 //
 // Threads: the changing calls are made by one thread at a time (the session's
-//   worker); Find, Covers, Generation, Malloc, Free and FreeBytes by any, at
-//   once.
+//   worker); Find, Covers, Generation and FreeBytes by any, at once.
 // Lookups do not lock: an allocation is found through one table entry per
 //   2 MiB granule, which points to an immutable sorted list. A list that is
 //   replaced is freed once no reader can hold it: readers announce themselves
@@ -26,12 +25,11 @@
 
 #include "pos/base/mutex.h"
 #include "pos/base/status.h"
-#include "pos/cuda_impl/device_sim/engine/heap.h"
 #include "pos/cuda_impl/ptx/exec.h"
 
 namespace pos::sim {
 
-class SimMemory : public ptx::MemoryView {
+class SimMemory {
  public:
   using Range = ptx::MemoryView::Range;
   static constexpr std::size_t kMaxReaders = 512;
@@ -52,7 +50,7 @@ class SimMemory : public ptx::MemoryView {
   static Result<std::unique_ptr<SimMemory>> Create(std::uint64_t base,
                                                    std::uint64_t bytes,
                                                    std::uint64_t capacity);
-  ~SimMemory() override;
+  ~SimMemory();
   SimMemory(const SimMemory&) = delete;
   SimMemory& operator=(const SimMemory&) = delete;
 
@@ -71,13 +69,10 @@ class SimMemory : public ptx::MemoryView {
     return free_bytes_.load(std::memory_order_relaxed);
   }
 
-  // What device-side malloc serves from; {0, 0} takes it away.
-  void SetHeap(std::uint64_t address, std::uint64_t bytes);
-
-  Range Find(std::uint64_t address) override;
-  std::uint64_t Generation() override;
-  std::uint64_t Malloc(std::uint64_t bytes) override;
-  bool Free(std::uint64_t address) override;
+  // The allocation or host range that contains `address`; limit 0: none.
+  [[nodiscard]] Range Find(std::uint64_t address) const;
+  // Changes whenever a range that Find may have returned goes away.
+  [[nodiscard]] std::uint64_t Generation() const;
 
   [[nodiscard]] bool InArena(std::uint64_t address) const {
     return address - base_ < bytes_;
@@ -86,11 +81,8 @@ class SimMemory : public ptx::MemoryView {
   // mapped host memory, or outside both (memory of this process, for which the
   // caller answers; the first 64 KiB and non-canonical addresses are refused).
   // If not, *bad is the first byte that is not.
-  bool Covers(std::uint64_t address, std::uint64_t bytes, std::uint64_t* bad);
-  // Device memory, for telling the direction of a copy.
-  [[nodiscard]] bool IsDevice(std::uint64_t address) const {
-    return InArena(address);
-  }
+  bool Covers(std::uint64_t address, std::uint64_t bytes,
+              std::uint64_t* bad) const;
 
  private:
   struct Interval {
@@ -143,7 +135,6 @@ class SimMemory : public ptx::MemoryView {
 
   std::unique_ptr<std::array<ReaderSlot, kMaxReaders>> readers_;
   std::atomic<std::size_t> reader_count_{0};
-  DeviceHeap heap_;
 };
 
 }  // namespace pos::sim

@@ -246,8 +246,7 @@ void Scheduler::CloseEpoch(ContextState* context, Command* closer) {
   closer->epoch = epoch;
   Epoch* next = epochs_.Take();
   *next = Epoch{};
-  next->gate_open =
-      closer->kind == CommandKind::kNotify && epoch->gate_open;
+  next->gate_open = closer->kind == CommandKind::kNotify && epoch->gate_open;
   epoch->next = next;
   context->open_epoch = next;
 }
