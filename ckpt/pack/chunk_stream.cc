@@ -188,7 +188,8 @@ void ChunkStream::Run(Worker* worker) {
         status = Reap(worker);
         break;
     }
-    while (status.ok() && worker->io->in_flight() == worker->io->depth()) {
+    while (status.ok() && (worker->io->in_flight() == worker->io->depth() ||
+                           worker->io->Finished())) {
       status = Reap(worker);
     }
     if (!status.ok()) {

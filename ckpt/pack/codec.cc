@@ -15,6 +15,8 @@ constexpr int kZstdLevel = 1;
 constexpr std::size_t kSamplePiece = 4096;
 constexpr std::size_t kSamplePieces = 8;
 constexpr unsigned kMaxSkip = 15;
+constexpr std::size_t kAlwaysPercent = 30;
+constexpr std::size_t kBusyPercent = 75;
 
 std::size_t Blocks(std::size_t bytes) {
   return (bytes + kBlockBytes - 1) / kBlockBytes;
@@ -33,29 +35,28 @@ std::size_t Compressor::Zstd(std::span<const std::byte> data,
   return ::ZSTD_isError(n) != 0 ? 0 : n;
 }
 
-bool Compressor::SampleShrinks(std::span<const std::byte> data) {
+bool Compressor::Pays(std::span<const std::byte> data, bool storage_busy) {
   if (skip_ > 0) {
     --skip_;
     return false;
   }
   constexpr std::size_t kWhole = kSamplePiece * kSamplePieces;
   std::span<const std::byte> sample = data;
+  sample_.resize(2 * kWhole);
   if (data.size() > kWhole) {
-    sample_.resize(2 * kWhole);
     const std::size_t step = (data.size() - kSamplePiece) / (kSamplePieces - 1);
     for (std::size_t i = 0; i < kSamplePieces; ++i) {
       std::memcpy(sample_.data() + i * kSamplePiece, data.data() + i * step,
                   kSamplePiece);
     }
     sample = std::span(sample_).first(kWhole);
-  } else {
-    sample_.resize(kWhole + data.size());
   }
   const std::span<std::byte> room =
-      std::span(sample_).subspan(kWhole, sample.size() * 6 / 10);
-  if (Zstd(sample, room) != 0) {
+      std::span(sample_).subspan(kWhole, sample.size() * kBusyPercent / 100);
+  const std::size_t n = Zstd(sample, room);
+  if (n != 0) {
     misses_ = 0;
-    return true;
+    return storage_busy || n <= sample.size() * kAlwaysPercent / 100;
   }
   skip_ = std::min((1u << std::min(misses_, 8u)) - 1, kMaxSkip);
   ++misses_;
@@ -63,7 +64,8 @@ bool Compressor::SampleShrinks(std::span<const std::byte> data) {
 }
 
 Compressor::Packed Compressor::Compress(std::span<const std::byte> data,
-                                        std::span<std::byte> out) {
+                                        std::span<std::byte> out,
+                                        bool storage_busy) {
   // What would not save a block is not worth a codec.
   const std::size_t blocks = Blocks(data.size());
   if (policy_ == Compression::kNone || blocks < 2) return {};
@@ -76,7 +78,7 @@ Compressor::Packed Compressor::Compress(std::span<const std::byte> data,
     if (n <= 0) return {};
     return {Codec::kLz4, static_cast<std::size_t>(n)};
   }
-  if (policy_ == Compression::kAuto && !SampleShrinks(data)) return {};
+  if (policy_ == Compression::kAuto && !Pays(data, storage_busy)) return {};
   const std::size_t n = Zstd(data, room);
   if (n == 0) return {};
   return {Codec::kZstd, n};

@@ -30,6 +30,7 @@ class SyncQueue final : public IoQueue {
     done_.pop_front();
     return done;
   }
+  [[nodiscard]] bool Finished() override { return !done_.empty(); }
   [[nodiscard]] std::size_t in_flight() const override { return done_.size(); }
   [[nodiscard]] bool asynchronous() const override { return false; }
   [[nodiscard]] std::size_t depth() const override { return 1; }

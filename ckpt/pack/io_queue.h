@@ -42,6 +42,8 @@ class IoQueue {
                       std::uint64_t cookie) = 0;
   // One that has finished. Something is in flight.
   virtual Result<IoDone> Wait() = 0;
+  // Something has finished, so Wait will not block.
+  [[nodiscard]] virtual bool Finished() = 0;
 
   [[nodiscard]] virtual std::size_t in_flight() const = 0;
   // False: an operation is done when Write or Read returns.

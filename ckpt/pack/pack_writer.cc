@@ -183,7 +183,8 @@ void PackWriter::Run(Worker* worker) {
         status = Reap(worker);
         break;
     }
-    while (status.ok() && worker->io->in_flight() == worker->io->depth()) {
+    while (status.ok() && (worker->io->in_flight() == worker->io->depth() ||
+                           worker->io->Finished())) {
       status = Reap(worker);
     }
     if (status.ok()) continue;
@@ -225,8 +226,11 @@ Status PackWriter::Store(Worker* worker, Item item, const Digest& digest) {
   ref.bytes = ref.stored = static_cast<std::uint32_t>(item.bytes);
   ref.digest = digest;
   if (worker->spare.valid()) {
+    // What is in flight keeps the disk busy for as long as compressing takes.
+    const bool busy = worker->io->asynchronous() &&
+                      worker->io->in_flight() + 1 >= worker->io->depth();
     const Compressor::Packed packed =
-        worker->compressor.Compress(data, worker->spare.bytes());
+        worker->compressor.Compress(data, worker->spare.bytes(), busy);
     if (packed.bytes != 0) {
       ref.codec = packed.codec;
       ref.stored = static_cast<std::uint32_t>(packed.bytes);

@@ -50,6 +50,9 @@ class UringQueue final : public IoQueue {
     return Start({fd, bytes.data(), bytes.size(), offset, cookie, false, true});
   }
   Result<IoDone> Wait() override { return Reap(kIoStallMs * 1000000); }
+  [[nodiscard]] bool Finished() override {
+    return ::io_uring_cq_ready(&ring_) > 0;
+  }
   [[nodiscard]] std::size_t in_flight() const override { return in_flight_; }
   [[nodiscard]] bool asynchronous() const override { return true; }
   [[nodiscard]] std::size_t depth() const override { return slots_.size(); }

@@ -20,7 +20,7 @@ TEST(Compressor, WhatItPacksComesBack) {
       SCOPED_TRACE(size);
       const Bytes data = Compressible(size);
       Bytes packed(size);
-      const Compressor::Packed result = compressor.Compress(data, packed);
+      const Compressor::Packed result = compressor.Compress(data, packed, true);
       ASSERT_GT(result.bytes, 0u);
       EXPECT_EQ(result.codec,
                 policy == Compression::kLz4 ? Codec::kLz4 : Codec::kZstd);
@@ -40,13 +40,14 @@ TEST(Compressor, LeavesAloneWhatDoesNotShrink) {
     Compressor compressor(policy);
     const Bytes noise = Noise(kChunk);
     Bytes packed(kChunk);
-    EXPECT_EQ(compressor.Compress(noise, packed).bytes, 0u);
-    EXPECT_EQ(compressor.Compress(std::span(noise).first(1), packed).bytes, 0u);
+    EXPECT_EQ(compressor.Compress(noise, packed, true).bytes, 0u);
+    EXPECT_EQ(
+        compressor.Compress(std::span(noise).first(1), packed, true).bytes, 0u);
   }
   Compressor none(Compression::kNone);
   const Bytes data = Compressible(kChunk);
   Bytes packed(kChunk);
-  EXPECT_EQ(none.Compress(data, packed).bytes, 0u);
+  EXPECT_EQ(none.Compress(data, packed, true).bytes, 0u);
 }
 
 TEST(Compressor, AutoFindsCompressibleDataAgainAfterManyMisses) {
@@ -54,13 +55,29 @@ TEST(Compressor, AutoFindsCompressibleDataAgainAfterManyMisses) {
   const Bytes noise = Noise(kChunk);
   const Bytes data = Compressible(kChunk);
   Bytes packed(kChunk);
-  for (int i = 0; i < 100; ++i) compressor.Compress(noise, packed);
+  for (int i = 0; i < 100; ++i) compressor.Compress(noise, packed, true);
   int missed = 0;
-  while (compressor.Compress(data, packed).bytes == 0) ASSERT_LT(++missed, 16);
+  while (compressor.Compress(data, packed, true).bytes == 0)
+    ASSERT_LT(++missed, 16);
   // And from then on every time.
   for (int i = 0; i < 20; ++i) {
-    EXPECT_NE(compressor.Compress(data, packed).bytes, 0u);
+    EXPECT_NE(compressor.Compress(data, packed, true).bytes, 0u);
   }
+}
+
+TEST(Compressor, AutoLeavesMildSavingsAloneWhileTheStorageIsIdle) {
+  Compressor compressor(Compression::kAuto);
+  Bytes packed(kChunk);
+  const Bytes half = [] {
+    Bytes data = Noise(kChunk);
+    for (std::byte& b : data) b &= std::byte{15};
+    return data;
+  }();
+  EXPECT_EQ(compressor.Compress(half, packed, false).bytes, 0u);
+  EXPECT_NE(compressor.Compress(half, packed, true).bytes, 0u);
+  Bytes hollow(kChunk);
+  hollow[5] = std::byte{1};
+  EXPECT_NE(compressor.Compress(hollow, packed, false).bytes, 0u);
 }
 
 TEST(Decompressor, RefusesDamageAndOtherSizes) {
@@ -69,7 +86,7 @@ TEST(Decompressor, RefusesDamageAndOtherSizes) {
     Decompressor decompressor;
     const Bytes data = Compressible(20000);
     Bytes packed(20000);
-    const Compressor::Packed result = compressor.Compress(data, packed);
+    const Compressor::Packed result = compressor.Compress(data, packed, true);
     packed.resize(result.bytes);
     Bytes small(19999);
     EXPECT_EQ(decompressor.Decompress(result.codec, packed, small).code(),
