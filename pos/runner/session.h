@@ -91,6 +91,12 @@ class Session {
   [[nodiscard]] std::uint64_t calls() const {
     return front_end_->next_pc() - 1;
   }
+  // While paused: calls that wait for the cut to end.
+  [[nodiscard]] std::size_t pending_calls() const {
+    return worker_->pending().size() + parser_->unparsed().size();
+  }
+  // Makes the pipeline look again at what it could not do. Any thread.
+  void Wake() { WakeAll(); }
   // Contexts that belong to no call, for leak tests; while paused.
   [[nodiscard]] std::uint32_t OutstandingContexts() {
     return pool_.Outstanding();

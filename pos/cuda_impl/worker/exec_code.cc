@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "pos/base/clock.h"
 #include "pos/base/log.h"
 #include "pos/cuda_impl/worker/cuda_executor.h"
 
@@ -22,10 +23,12 @@ T* ObjectOf(const Handle* handle) {
 // replayed, at those recorded, in the same order.
 class VariablePlacer : public ModulePlacer {
  public:
-  VariablePlacer(BlockAllocator* space, WorkerMemory* memory, int device,
-                 HandleId context, const std::vector<std::uint64_t>* recorded)
+  VariablePlacer(BlockAllocator* space, WorkerMemory* memory,
+                 MemoryLedger* ledger, int device, HandleId context,
+                 const std::vector<std::uint64_t>* recorded)
       : space_(space),
         memory_(memory),
+        ledger_(ledger),
         device_(device),
         context_(context),
         recorded_(recorded) {}
@@ -41,6 +44,10 @@ class VariablePlacer : public ModulePlacer {
       return placed_.back();
     }
     const std::uint64_t wanted = std::max<std::uint64_t>(bytes, 1);
+    const std::uint64_t backing = space_->NewBackingBytes(wanted);
+    if (backing != 0 && !TakeMemory(backing)) {
+      return OutOfMemory("no memory for variable " + std::string(name));
+    }
     const auto block = space_->Allocate(wanted);
     if (!block) return OutOfMemory("no room for variable " + std::string(name));
     const Status status =
@@ -61,8 +68,21 @@ class VariablePlacer : public ModulePlacer {
   std::vector<std::uint64_t>& placed() { return placed_; }
 
  private:
+  // Loading a module is answered by the worker, so the worker waits here; posd
+  // answers within the ledger's bound.
+  bool TakeMemory(std::uint64_t bytes) {
+    for (;;) {
+      const MemoryLedger::Answer answer = ledger_->Take(device_, bytes);
+      if (answer != MemoryLedger::Answer::kPending) {
+        return answer == MemoryLedger::Answer::kGranted;
+      }
+      SleepNs(100'000);
+    }
+  }
+
   BlockAllocator* const space_;
   WorkerMemory* const memory_;
+  MemoryLedger* const ledger_;
   const int device_;
   const HandleId context_;
   const std::vector<std::uint64_t>* const recorded_;
@@ -96,7 +116,8 @@ Status CudaExecutor::MakeModule(Handle* handle,
   auto object = std::make_unique<ModuleObject>();
   object->device = context->device;
   VariablePlacer placer(&variables_[static_cast<std::size_t>(context->device)],
-                        &memory_, context->device, owner->id, recorded);
+                        &memory_, state_->ledger, context->device, owner->id,
+                        recorded);
   Result<std::unique_ptr<DeviceModule>> module =
       context->context->LoadModule(blob->bytes, &placer, error);
   object->placed = std::move(placer.placed());

@@ -23,8 +23,10 @@ void CudaExecutor::ReleaseRange(std::uint64_t address) {
   BlockAllocator& variables =
       variables_[static_cast<std::size_t>(block->device)];
   bool is_variable = false;
-  variables.Free(address, &is_variable);
+  const int device = block->device;
+  const auto backing = variables.Free(address, &is_variable);
   memory_.Unmap(address);
+  if (is_variable && backing) state_->ledger->GiveBack(device, backing->bytes);
   notices_->Post({.what = is_variable ? kNoticeVariableGone : kNoticeRangeFree,
                   .a = address});
 }
