@@ -51,3 +51,32 @@ function(pos_fuzzer name)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY
                                            ${CMAKE_BINARY_DIR}/fuzz)
 endfunction()
+
+# pos_proto_library(NAME SRCS a.proto ...)
+# Message classes for protobuf's lite run-time, included as "dir/a.pb.h". They
+# are generated code: outside pos_options' warnings.
+function(pos_proto_library name)
+  cmake_parse_arguments(A "" "" "SRCS" ${ARGN})
+  set(_generated)
+  foreach(_proto ${A_SRCS})
+    get_filename_component(_source ${_proto} ABSOLUTE)
+    file(RELATIVE_PATH _path ${CMAKE_SOURCE_DIR} ${_source})
+    string(REGEX REPLACE "\\.proto$" ".pb" _stem
+                         ${CMAKE_BINARY_DIR}/generated/${_path})
+    add_custom_command(
+      OUTPUT ${_stem}.cc ${_stem}.h
+      COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_BINARY_DIR}/generated
+      COMMAND protobuf::protoc --cpp_out=${CMAKE_BINARY_DIR}/generated
+              -I${CMAKE_SOURCE_DIR} ${_source}
+      DEPENDS ${_source} protobuf::protoc
+      VERBATIM)
+    list(APPEND _generated ${_stem}.cc ${_stem}.h)
+  endforeach()
+  add_library(${name} STATIC ${_generated})
+  target_include_directories(${name} SYSTEM
+                             PUBLIC ${CMAKE_BINARY_DIR}/generated)
+  target_link_libraries(${name} PUBLIC protobuf::libprotobuf-lite)
+  if(POS_SANITIZE)
+    target_compile_options(${name} PRIVATE -fsanitize=${POS_SANITIZE})
+  endif()
+endfunction()

@@ -27,6 +27,7 @@ constexpr std::uint32_t kFileId = 1;
 constexpr std::uint32_t kFileFlags = 2;
 constexpr std::uint32_t kFileName = 6;
 constexpr std::uint32_t kFileSize = 8;
+constexpr std::uint32_t kFileBuildId = 11;
 
 // Checks both magic numbers and calls `visit` with each entry, in order.
 Status ForEachEntry(std::string_view content, std::uint32_t magic,
@@ -70,6 +71,9 @@ Status DecodeFile(std::string_view message, CriuFile* file) {
       case kFileSize:
         file->size_bytes = reader.number();
         break;
+      case kFileBuildId:
+        file->has_build_id = true;
+        break;
       default:
         break;
     }
@@ -102,6 +106,40 @@ Result<std::string_view> RegularPart(std::string_view entry) {
   }
   if (!reader.ok()) return Corrupt("CRIU image: malformed entry");
   return regular;
+}
+
+// remap-fpath.img: ids of files that were removed while open, and of the files
+// that CRIU's temporary links are.
+struct Remaps {
+  std::set<std::uint32_t> removed;
+  std::set<std::uint32_t> links;
+};
+
+Result<Remaps> ReadRemaps(const std::string& directory) {
+  Remaps remaps;
+  const Result<std::string> content = ReadImage(directory, "remap-fpath.img");
+  if (!content.ok()) {
+    if (content.status().code() == Code::kNoSuch) return remaps;
+    return content.status();
+  }
+  POS_RETURN_IF_ERROR(ForEachEntry(
+      *content, kImageMagic, kRemapMagic, [&remaps](std::string_view entry) {
+        std::uint32_t original = 0;
+        std::uint32_t remap = 0;
+        std::uint64_t type = 0;  // 0: linked, 1: ghost, 2: procfs
+        WireReader reader(entry);
+        while (reader.Next()) {
+          const auto id = static_cast<std::uint32_t>(reader.number());
+          if (reader.field() == 1) original = id;
+          if (reader.field() == 2) remap = id;
+          if (reader.field() == 3) type = reader.number();
+        }
+        if (!reader.ok()) return Corrupt("CRIU image: malformed remap entry");
+        remaps.removed.insert(original);
+        if (type == 0) remaps.links.insert(remap);
+        return Status();
+      }));
+  return remaps;
 }
 
 void AppendEntry(std::string_view entry, std::string* out) {
@@ -208,12 +246,6 @@ Result<std::vector<CriuFile>> DecodeCriuFiles(std::string_view content) {
   return files;
 }
 
-Result<std::vector<CriuFile>> ReadCriuFiles(const std::string& directory) {
-  POS_ASSIGN_OR_RETURN(const std::string content,
-                       ReadImage(directory, "files.img"));
-  return DecodeCriuFiles(content);
-}
-
 Result<std::string> AdjustCriuFilesContent(
     std::string_view content, const std::function<void(CriuFile* file)>& adjust,
     std::size_t* changed) {
@@ -235,38 +267,29 @@ Result<std::string> AdjustCriuFiles(
   return AdjustCriuFilesContent(content, adjust, changed);
 }
 
+Result<std::vector<CriuFile>> ReadCriuFiles(const std::string& directory) {
+  POS_ASSIGN_OR_RETURN(const std::string content,
+                       ReadImage(directory, "files.img"));
+  POS_ASSIGN_OR_RETURN(std::vector<CriuFile> files, DecodeCriuFiles(content));
+  POS_ASSIGN_OR_RETURN(const Remaps remaps, ReadRemaps(directory));
+  for (CriuFile& file : files) {
+    file.removed =
+        remaps.removed.count(file.id) != 0 || remaps.links.count(file.id) != 0;
+  }
+  return files;
+}
+
 Result<std::vector<std::string>> ReadCriuLinkRemaps(
     const std::string& directory) {
-  const Result<std::string> content = ReadImage(directory, "remap-fpath.img");
-  if (!content.ok()) {
-    if (content.status().code() == Code::kNoSuch) {
-      return std::vector<std::string>();
-    }
-    return content.status();
-  }
-  std::set<std::uint32_t> linked;
-  POS_RETURN_IF_ERROR(ForEachEntry(
-      *content, kImageMagic, kRemapMagic, [&linked](std::string_view entry) {
-        std::uint32_t id = 0;
-        std::uint64_t type = 0;  // 0: linked, 1: ghost, 2: procfs
-        WireReader reader(entry);
-        while (reader.Next()) {
-          if (reader.field() == 2) {
-            id = static_cast<std::uint32_t>(reader.number());
-          } else if (reader.field() == 3) {
-            type = reader.number();
-          }
-        }
-        if (!reader.ok()) return Corrupt("CRIU image: malformed remap entry");
-        if (type == 0) linked.insert(id);
-        return Status();
-      }));
+  POS_ASSIGN_OR_RETURN(const Remaps remaps, ReadRemaps(directory));
   std::vector<std::string> paths;
-  if (linked.empty()) return paths;
+  if (remaps.links.empty()) return paths;
+  POS_ASSIGN_OR_RETURN(const std::string content,
+                       ReadImage(directory, "files.img"));
   POS_ASSIGN_OR_RETURN(const std::vector<CriuFile> files,
-                       ReadCriuFiles(directory));
+                       DecodeCriuFiles(content));
   for (const CriuFile& file : files) {
-    if (linked.count(file.id) != 0) paths.push_back(file.path);
+    if (remaps.links.count(file.id) != 0) paths.push_back(file.path);
   }
   return paths;
 }

@@ -45,6 +45,10 @@ struct CriuFile {
   // What CRIU compares at restore; absent where it does not (append-only
   // files, directories, devices).
   std::optional<std::uint64_t> size_bytes;
+  bool has_build_id = false;  // a program or library; CRIU compares the id
+  // Removed while open: the image holds its content, or a link remap keeps it,
+  // so nothing is expected at `path`. Set by ReadCriuFiles alone.
+  bool removed = false;
 };
 Result<std::vector<CriuFile>> ReadCriuFiles(const std::string& directory);
 
