@@ -46,7 +46,7 @@ class NullModule : public DeviceModule {
 
  private:
   std::map<std::string, std::unique_ptr<NullFunction>, std::less<>> functions_;
-  const std::vector<GlobalInfo> globals_;
+  const std::vector<GlobalInfo> globals_{};
 };
 
 class NullEvent : public DeviceEvent {

@@ -51,6 +51,7 @@ bool Engine::Step(Thread* self) {
   {
     const MutexLock lock(&mu_);
     command = PickWork(self);
+    if (command != nullptr) SetComing(self, false);
     chores = HasChores();
     PublishHints();
   }
@@ -185,12 +186,12 @@ void Engine::RunGrid(Thread* self, Command* command) {
   self->reader->Enter(*memory_);
   const Grid::Step step = command->grid->Run(self->worker.get(), budget);
   self->reader->Leave();
-  bool over = false;
+  bool faulted = false;
   {
     const MutexLock lock(&mu_);
-    over = AfterSlice(command, step, MonotonicNs() - start);
+    faulted = AfterSlice(command, step, MonotonicNs() - start);
   }
-  if (over) FinishGrid(command);
+  if (faulted) FinishFaultedGrid(command);
 }
 
 bool Engine::AfterSlice(Command* command, Grid::Step step,
@@ -221,7 +222,11 @@ bool Engine::AfterSlice(Command* command, Grid::Step step,
   const bool listed = Scheduler::ActiveList::Linked(command);
   if (command->grid_finished && command->runners == 0) {
     if (listed) scheduler_.active.Remove(command);
-    return true;
+    if (command->grid->fault().error != 0) return true;
+    // A grid that was cancelled reports what it was cancelled for.
+    scheduler_.Complete(
+        command, command->context->sticky.load(std::memory_order_relaxed));
+    return false;
   }
   if (!listed) {
     scheduler_.active.PushBack(command);
@@ -233,20 +238,24 @@ bool Engine::AfterSlice(Command* command, Grid::Step step,
   return false;
 }
 
-void Engine::FinishGrid(Command* command) {
+void Engine::FinishFaultedGrid(Command* command) {
   const GridFault fault = command->grid->fault();
-  if (fault.error != 0) {
-    POS_LOG(kWarning, "kernel faulted",
-            {{"kernel", command->source->name()},
-             {"error", fault.error},
-             {"address", Hex(fault.address)},
-             {"where", fault.text}});
-  }
+  POS_LOG(kWarning, "kernel faulted",
+          {{"kernel", command->source->name()},
+           {"error", fault.error},
+           {"address", Hex(fault.address)},
+           {"where", fault.text}});
   const MutexLock lock(&mu_);
-  if (fault.error != 0) Fault(command->context, fault.error);
-  // A grid that was cancelled reports what it was cancelled for.
+  Fault(command->context, fault.error);
+  // The context may have had a fault before.
   scheduler_.Complete(command,
                       command->context->sticky.load(std::memory_order_relaxed));
+}
+
+void Engine::SetComing(Thread* self, bool coming) {
+  if (self->kind != ThreadKind::kCompute || self->coming == coming) return;
+  self->coming = coming;
+  coming_ += coming ? 1 : -1u;
 }
 
 bool Engine::HasChores() {
@@ -270,22 +279,20 @@ std::uint32_t Engine::ComputeDemand() {
   return demand;
 }
 
-void Engine::TakeSleepers(const Thread* self, Sleepers* out) {
-  const bool spins =
-      spinner_ != nullptr && spinner_->kind == ThreadKind::kCompute;
-  // The calling compute thread and the one that spins come by themselves. Each
-  // thread that wakes looks again, so one at a time is enough.
-  const std::uint32_t coming =
-      (spins ? 1 : 0) +
-      (self != nullptr && self->kind == ThreadKind::kCompute ? 1 : 0);
-  if (!parked_compute_.empty() && ComputeDemand() > coming) {
+void Engine::TakeSleepers(Sleepers* out) {
+  // Threads that are awake come by themselves. Each thread that wakes looks
+  // again, so one at a time is enough.
+  const std::uint32_t demand = ComputeDemand();
+  if (demand > coming_ && !parked_compute_.empty()) {
     out->threads[out->count++] = parked_compute_.PopFront();
   }
+  std::uint32_t spare = coming_ > demand ? coming_ - demand : 0;
   for (std::size_t i = 0; i < options_.copy_engines; ++i) {
     const Command* first = scheduler_.ready_copies[i].front();
     if (first == nullptr || !copy_parked_[i]) continue;
-    if (spins && scheduler_.ready_copies[i].size() == 1 &&
+    if (spare > 0 && scheduler_.ready_copies[i].size() == 1 &&
         IsSmallCopy(*first)) {
+      --spare;
       continue;
     }
     copy_parked_[i] = false;
@@ -321,6 +328,7 @@ void Engine::Idle(Thread* self) {
       spinner_ = self;
     } else {
       self->wake.store(0, std::memory_order_relaxed);
+      SetComing(self, false);
       if (self->kind == ThreadKind::kCompute) {
         parked_compute_.PushBack(self);
       } else {
