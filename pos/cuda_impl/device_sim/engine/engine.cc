@@ -213,7 +213,7 @@ void Engine::SubmitLaunch(StreamState* stream,
     Command* command = scheduler_.NewCommand(CommandKind::kLaunch, token);
     command->source = std::move(source);
     command->config = config;
-    command->params.assign(params.begin(), params.end());
+    command->params->bytes.assign(params.begin(), params.end());
     command->slice_budget = 0;
     command->runners = 0;
     command->grid_finished = false;

@@ -149,7 +149,7 @@ void Engine::RunCopyCommand(Thread* self, Command* command) {
 }
 
 Status Engine::StartGrid(Command* command) {
-  auto grid = command->source->Start(command->config, command->params);
+  auto grid = command->source->Start(command->config, command->params->bytes);
   if (!grid.ok()) return grid.status();
   command->grid = *std::move(grid);
   command->slice_budget = kFirstBudget;

@@ -68,13 +68,15 @@ Command* Scheduler::NewCommand(CommandKind kind, std::uint64_t token) {
   command->stream = nullptr;
   command->epoch = nullptr;
   command->record = nullptr;
+  if (kind == CommandKind::kLaunch) command->params = params_.Take();
   return command;
 }
 
 void Scheduler::FreeCommand(Command* command) {
   command->source.reset();
   command->grid.reset();
-  command->params.clear();
+  if (command->params != nullptr) params_.Give(command->params);
+  command->params = nullptr;
   commands_.Give(command);
 }
 
