@@ -74,6 +74,7 @@ class NullStream : public DeviceStream {
             std::uint64_t token) override {
     Report(sink_, token);
   }
+  // NOLINTNEXTLINE(readability-function-size): the interface's parameters
   void Fill(DeviceAddress, std::uint32_t, std::uint32_t, std::uint64_t,
             std::uint64_t, std::uint64_t, std::uint64_t token) override {
     Report(sink_, token);

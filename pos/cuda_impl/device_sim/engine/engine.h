@@ -131,6 +131,8 @@ class Engine {
   // nullptr when there is nothing for this thread.
   Command* PickWork(Thread* self) POS_REQUIRES(mu_);
   Command* PickGrid(Thread* self) POS_REQUIRES(mu_);
+  Command* BestActive(bool any_priority) POS_REQUIRES(mu_);
+  Scheduler::ReadyQueue* MostUrgentLaunches() POS_REQUIRES(mu_);
   Command* PickSmallCopy() POS_REQUIRES(mu_);
   [[nodiscard]] bool IsSmallCopy(const Command& command) const;
   void RunCopyCommand(Thread* self, Command* command) POS_EXCLUDES(mu_);

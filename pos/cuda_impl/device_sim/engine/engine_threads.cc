@@ -75,31 +75,39 @@ Command* Engine::PickWork(Thread* self) {
   return command != nullptr ? command : PickSmallCopy();
 }
 
-Command* Engine::PickGrid(Thread* self) {
-  // Every fourth turn ignores priorities, so that an urgent kernel which waits
-  // for a less urgent one gets what it waits for.
-  const bool fair = ++self->turn % 4 == 0;
-  Scheduler::ReadyQueue* launches = nullptr;
-  if (scheduler_.active.size() < kMaxActiveGrids) {
-    for (auto& queue : scheduler_.ready_launches) {
-      if (!queue.empty() && launches == nullptr) launches = &queue;
-    }
-  }
+Command* Engine::BestActive(bool any_priority) {
   Command* best = nullptr;
   for (Command* grid = scheduler_.active.front(); grid != nullptr;
        grid = Scheduler::ActiveList::Next(grid)) {
     if (grid->no_work_left) continue;
+    if (any_priority) return grid;
     if (best == nullptr || grid->stream->priority < best->stream->priority) {
       best = grid;
-      if (fair) break;
     }
   }
+  return best;
+}
+
+Scheduler::ReadyQueue* Engine::MostUrgentLaunches() {
+  if (scheduler_.active.size() >= kMaxActiveGrids) return nullptr;
+  for (auto& queue : scheduler_.ready_launches) {
+    if (!queue.empty()) return &queue;
+  }
+  return nullptr;
+}
+
+Command* Engine::PickGrid(Thread* self) {
+  // Every fourth turn ignores priorities, so that an urgent kernel which waits
+  // for a less urgent one gets what it waits for.
+  const bool fair = ++self->turn % 4 == 0;
+  Scheduler::ReadyQueue* launches = MostUrgentLaunches();
+  Command* best = BestActive(fair);
   if (launches != nullptr && best != nullptr) {
     const std::int32_t urgent = launches->front()->stream->priority;
-    const bool same = urgent == best->stream->priority || fair;
-    const bool take_launch =
-        same ? self->turn % 2 == 0 : urgent < best->stream->priority;
-    if (take_launch) best = nullptr;
+    const bool same = fair || urgent == best->stream->priority;
+    if (same ? self->turn % 8 < 4 : urgent < best->stream->priority) {
+      best = nullptr;
+    }
   }
   if (best == nullptr) {
     Command* command = launches == nullptr ? nullptr : launches->PopFront();

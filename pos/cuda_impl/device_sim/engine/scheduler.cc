@@ -33,12 +33,11 @@ void Scheduler::OpenContext(ContextState* context) {
 
 void Scheduler::CloseContext(ContextState* context) {
   // Streams whose owner outlived the context end here as well.
-  while (StreamState* stream = context->streams.front()) {
+  while (StreamState* stream = context->streams.PopFront()) {
     if (List<StreamState, &StreamState::run>::Linked(stream)) {
       runnable_.Remove(stream);
     }
     StopWaiting(stream);
-    context->streams.Remove(stream);
     delete stream;
   }
   epochs_.Give(context->open_epoch);
