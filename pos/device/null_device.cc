@@ -46,7 +46,7 @@ class NullModule : public DeviceModule {
 
  private:
   std::map<std::string, std::unique_ptr<NullFunction>, std::less<>> functions_;
-  const std::vector<GlobalInfo> globals_;
+  const std::vector<GlobalInfo> globals_{};
 };
 
 class NullEvent : public DeviceEvent {
@@ -74,6 +74,7 @@ class NullStream : public DeviceStream {
             std::uint64_t token) override {
     Report(sink_, token);
   }
+  // NOLINTNEXTLINE(readability-function-size): the interface's parameters
   void Fill(DeviceAddress, std::uint32_t, std::uint32_t, std::uint64_t,
             std::uint64_t, std::uint64_t, std::uint64_t token) override {
     Report(sink_, token);

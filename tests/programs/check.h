@@ -16,26 +16,26 @@
 #include <cstdlib>
 #include <cstring>
 
-#define FAIL(...)                 \
-  do {                            \
-    std::printf("FAIL: ");        \
-    std::printf(__VA_ARGS__);     \
-    std::printf("\n");            \
-    std::fflush(stdout);          \
-    std::exit(1);                 \
+#define FAIL(...)             \
+  do {                        \
+    std::printf("FAIL: ");    \
+    std::printf(__VA_ARGS__); \
+    std::printf("\n");        \
+    std::fflush(stdout);      \
+    std::exit(1);             \
   } while (0)
 
-#define CUDA(call)                                                     \
-  do {                                                                 \
-    const cudaError_t check_e = (call);                                \
-    if (check_e != cudaSuccess) {                                      \
-      FAIL("%s:%d: %s: %s", __FILE__, __LINE__, #call,                 \
-           cudaGetErrorName(check_e));                                 \
-    }                                                                  \
+#define CUDA(call)                                     \
+  do {                                                 \
+    const cudaError_t check_e = (call);                \
+    if (check_e != cudaSuccess) {                      \
+      FAIL("%s:%d: %s: %s", __FILE__, __LINE__, #call, \
+           cudaGetErrorName(check_e));                 \
+    }                                                  \
   } while (0)
 
-#define EXPECT(condition)                                              \
-  do {                                                                 \
+#define EXPECT(condition)                                                \
+  do {                                                                   \
     if (!(condition)) FAIL("%s:%d: %s", __FILE__, __LINE__, #condition); \
   } while (0)
 

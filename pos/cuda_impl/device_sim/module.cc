@@ -88,11 +88,11 @@ Status SimModule::WriteInitialBytes() {
     for (std::size_t i = 0; i < variables.size(); ++i) {
       if (!unit.owned[i]) continue;
       const std::vector<std::byte> bytes = unit.loaded->InitialBytes(i);
+      POS_RETURN_IF_ERROR(place_.memory->Write(unit.addresses[i], bytes));
       // The range may hold what a freed allocation left.
-      POS_RETURN_IF_ERROR(
-          bytes.empty()
-              ? WriteZeros(place_.memory, unit.addresses[i], variables[i].bytes)
-              : place_.memory->Write(unit.addresses[i], bytes));
+      POS_RETURN_IF_ERROR(WriteZeros(place_.memory,
+                                     unit.addresses[i] + bytes.size(),
+                                     variables[i].bytes - bytes.size()));
     }
   }
   return OkStatus();

@@ -30,6 +30,12 @@ enum class CommandKind : std::uint8_t {
   kWait,
 };
 
+// A launch's parameters. Pooled apart from commands, so that buffers go from
+// launch to launch and stop growing.
+struct ParamBlock {
+  std::vector<std::byte> bytes;
+};
+
 // Pooled. From submission until completion it is on its stream's queue and on
 // the context's list of live commands; then on a list of completions to report;
 // then free.
@@ -57,10 +63,10 @@ struct Command {
   std::uint32_t value = 0;
   std::uint32_t width = 0;
 
-  // kLaunch. `params` keeps its capacity while the command is free.
+  // kLaunch.
   std::shared_ptr<GridSource> source;
   LaunchConfig config;
-  std::vector<std::byte> params;
+  ParamBlock* params = nullptr;    // pooled
   std::unique_ptr<Grid> grid;      // set by the thread that starts it
   std::uint64_t slice_budget = 0;  // instructions for about one slice of time
   std::uint32_t runners = 0;       // threads inside Grid::Run

@@ -35,20 +35,24 @@ void AwaitLink(const Command& command, std::uint64_t until_ns) {
 }
 
 template <typename T>
+T* PointerTo(std::uint64_t address) {
+  return reinterpret_cast<T*>(address);  // NOLINT(performance-no-int-to-ptr)
+}
+
+template <typename T>
 void MoveWords(std::uint64_t dst, std::uint64_t src, std::uint64_t bytes) {
   for (std::uint64_t i = 0; i < bytes; i += sizeof(T)) {
-    const T value = __atomic_load_n(reinterpret_cast<const T*>(src + i),
-                                    __ATOMIC_RELAXED);      // NOLINT
-    __atomic_store_n(reinterpret_cast<T*>(dst + i), value,  // NOLINT
-                     __ATOMIC_RELAXED);
+    const T value =
+        __atomic_load_n(PointerTo<const T>(src + i), __ATOMIC_RELAXED);
+    __atomic_store_n(PointerTo<T>(dst + i), value, __ATOMIC_RELAXED);
   }
 }
 
 template <typename T>
 void FillWords(std::uint64_t dst, T value, std::uint64_t count) {
   for (std::uint64_t i = 0; i < count; ++i) {
-    __atomic_store_n(reinterpret_cast<T*>(dst + i * sizeof(T)),  // NOLINT
-                     value, __ATOMIC_RELAXED);
+    __atomic_store_n(PointerTo<T>(dst + i * sizeof(T)), value,
+                     __ATOMIC_RELAXED);
   }
 }
 

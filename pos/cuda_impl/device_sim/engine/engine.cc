@@ -122,9 +122,7 @@ void Engine::CancelContext(ContextState* context) {
     Fault(context, CUDA_ERROR_CONTEXT_IS_DESTROYED);
     // The queues are worked off by a compute thread, not here.
     PublishHints();
-    if (spinner_ == nullptr || spinner_->kind != ThreadKind::kCompute) {
-      wake = parked_compute_.PopFront();
-    }
+    if (coming_ == 0) wake = parked_compute_.PopFront();
   }
   if (wake != nullptr) Wake(wake);
 }
@@ -215,7 +213,7 @@ void Engine::SubmitLaunch(StreamState* stream,
     Command* command = scheduler_.NewCommand(CommandKind::kLaunch, token);
     command->source = std::move(source);
     command->config = config;
-    command->params.assign(params.begin(), params.end());
+    command->params->bytes.assign(params.begin(), params.end());
     command->slice_budget = 0;
     command->runners = 0;
     command->grid_finished = false;
@@ -291,12 +289,13 @@ void Engine::ReleaseRecord(Record* record) {
   scheduler_.Release(record);
 }
 
-void Engine::Settle(const Thread* self) {
+void Engine::Settle(Thread* self) {
   for (bool again = true; again;) {
     CommandQueue completed;
     Sleepers sleepers;
     {
       const MutexLock lock(&mu_);
+      if (self != nullptr) SetComing(self, true);
       scheduler_.Pump(kPumpBatch);
       if (!reporting_ && !scheduler_.completions.empty()) {
         completed = scheduler_.completions;
@@ -305,7 +304,7 @@ void Engine::Settle(const Thread* self) {
       }
       // The submitting thread does one round; a device thread does the rest.
       again = self != nullptr && (scheduler_.NeedsPump() || !completed.empty());
-      TakeSleepers(self, &sleepers);
+      TakeSleepers(&sleepers);
       PublishHints();
     }
     for (std::size_t i = 0; i < sleepers.count; ++i) Wake(sleepers.threads[i]);
@@ -313,7 +312,7 @@ void Engine::Settle(const Thread* self) {
       Sleepers more;
       {
         const MutexLock lock(&mu_);
-        TakeSleepers(self, &more);
+        TakeSleepers(&more);
         PublishHints();
       }
       for (std::size_t i = 0; i < more.count; ++i) Wake(more.threads[i]);

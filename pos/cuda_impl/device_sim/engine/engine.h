@@ -114,6 +114,8 @@ class Engine {
     std::atomic<std::uint32_t> wake{0};
     std::uint32_t turn = 0;  // compute: counts picks
     bool has_spun = false;   // since it last had work
+    // Compute, under mu_: done with its work and about to look for more.
+    bool coming = false;
     std::thread thread;
   };
   using ParkedList = List<Thread, &Thread::parked>;
@@ -129,27 +131,30 @@ class Engine {
   // nullptr when there is nothing for this thread.
   Command* PickWork(Thread* self) POS_REQUIRES(mu_);
   Command* PickGrid(Thread* self) POS_REQUIRES(mu_);
+  Command* BestActive(bool any_priority) POS_REQUIRES(mu_);
+  Scheduler::ReadyQueue* MostUrgentLaunches() POS_REQUIRES(mu_);
   Command* PickSmallCopy() POS_REQUIRES(mu_);
   [[nodiscard]] bool IsSmallCopy(const Command& command) const;
   void RunCopyCommand(Thread* self, Command* command) POS_EXCLUDES(mu_);
   // Starts a grid or runs a further slice of one.
   void RunGrid(Thread* self, Command* command) POS_EXCLUDES(mu_);
   Status StartGrid(Command* command) POS_EXCLUDES(mu_);
-  // True when the grid is over and this thread was its last.
+  // True when the grid is over, this thread was its last and it faulted.
   bool AfterSlice(Command* command, Grid::Step step, std::uint64_t elapsed_ns)
       POS_REQUIRES(mu_);
-  void FinishGrid(Command* command) POS_EXCLUDES(mu_);
+  void FinishFaultedGrid(Command* command) POS_EXCLUDES(mu_);
   void Fault(ContextState* context, DeviceError error) POS_REQUIRES(mu_);
 
   // Advances streams, reports what has completed and wakes threads for what
   // became ready. `self`: nullptr on the submitting thread.
-  void Settle(const Thread* self) POS_EXCLUDES(mu_);
+  void Settle(Thread* self) POS_EXCLUDES(mu_);
   // Only while this thread has set reporting_, so that reports go out in the
   // order of completion. True when more has completed meanwhile.
   bool Report(CommandQueue* completed) POS_EXCLUDES(mu_);
-  void TakeSleepers(const Thread* self, Sleepers* out) POS_REQUIRES(mu_);
+  void TakeSleepers(Sleepers* out) POS_REQUIRES(mu_);
   // Streams to advance or completions to report that no thread is at.
   [[nodiscard]] bool HasChores() POS_REQUIRES(mu_);
+  void SetComing(Thread* self, bool coming) POS_REQUIRES(mu_);
   // How many compute threads could work now, more or less.
   [[nodiscard]] std::uint32_t ComputeDemand() POS_REQUIRES(mu_);
   void PublishHints() POS_REQUIRES(mu_);
@@ -171,6 +176,7 @@ class Engine {
   ParkedList parked_compute_ POS_GUARDED_BY(mu_);
   std::array<bool, kMaxCopyEngines> copy_parked_ POS_GUARDED_BY(mu_){};
   Thread* spinner_ POS_GUARDED_BY(mu_) = nullptr;
+  std::uint32_t coming_ POS_GUARDED_BY(mu_) = 0;   // threads with `coming`
   bool reporting_ POS_GUARDED_BY(mu_) = false;     // a thread is in Report
   std::uint32_t closing_ POS_GUARDED_BY(mu_) = 0;  // CloseContext calls waiting
   std::atomic<bool> stopping_{false};

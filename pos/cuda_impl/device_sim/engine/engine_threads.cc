@@ -51,6 +51,7 @@ bool Engine::Step(Thread* self) {
   {
     const MutexLock lock(&mu_);
     command = PickWork(self);
+    if (command != nullptr) SetComing(self, false);
     chores = HasChores();
     PublishHints();
   }
@@ -74,31 +75,39 @@ Command* Engine::PickWork(Thread* self) {
   return command != nullptr ? command : PickSmallCopy();
 }
 
-Command* Engine::PickGrid(Thread* self) {
-  // Every fourth turn ignores priorities, so that an urgent kernel which waits
-  // for a less urgent one gets what it waits for.
-  const bool fair = ++self->turn % 4 == 0;
-  Scheduler::ReadyQueue* launches = nullptr;
-  if (scheduler_.active.size() < kMaxActiveGrids) {
-    for (auto& queue : scheduler_.ready_launches) {
-      if (!queue.empty() && launches == nullptr) launches = &queue;
-    }
-  }
+Command* Engine::BestActive(bool any_priority) {
   Command* best = nullptr;
   for (Command* grid = scheduler_.active.front(); grid != nullptr;
        grid = Scheduler::ActiveList::Next(grid)) {
     if (grid->no_work_left) continue;
+    if (any_priority) return grid;
     if (best == nullptr || grid->stream->priority < best->stream->priority) {
       best = grid;
-      if (fair) break;
     }
   }
+  return best;
+}
+
+Scheduler::ReadyQueue* Engine::MostUrgentLaunches() {
+  if (scheduler_.active.size() >= kMaxActiveGrids) return nullptr;
+  for (auto& queue : scheduler_.ready_launches) {
+    if (!queue.empty()) return &queue;
+  }
+  return nullptr;
+}
+
+Command* Engine::PickGrid(Thread* self) {
+  // Every fourth turn ignores priorities, so that an urgent kernel which waits
+  // for a less urgent one gets what it waits for.
+  const bool fair = ++self->turn % 4 == 0;
+  Scheduler::ReadyQueue* launches = MostUrgentLaunches();
+  Command* best = BestActive(fair);
   if (launches != nullptr && best != nullptr) {
     const std::int32_t urgent = launches->front()->stream->priority;
-    const bool same = urgent == best->stream->priority || fair;
-    const bool take_launch =
-        same ? self->turn % 2 == 0 : urgent < best->stream->priority;
-    if (take_launch) best = nullptr;
+    const bool same = fair || urgent == best->stream->priority;
+    if (same ? self->turn % 8 < 4 : urgent < best->stream->priority) {
+      best = nullptr;
+    }
   }
   if (best == nullptr) {
     Command* command = launches == nullptr ? nullptr : launches->PopFront();
@@ -148,7 +157,7 @@ void Engine::RunCopyCommand(Thread* self, Command* command) {
 }
 
 Status Engine::StartGrid(Command* command) {
-  auto grid = command->source->Start(command->config, command->params);
+  auto grid = command->source->Start(command->config, command->params->bytes);
   if (!grid.ok()) return grid.status();
   command->grid = *std::move(grid);
   command->slice_budget = kFirstBudget;
@@ -185,12 +194,12 @@ void Engine::RunGrid(Thread* self, Command* command) {
   self->reader->Enter(*memory_);
   const Grid::Step step = command->grid->Run(self->worker.get(), budget);
   self->reader->Leave();
-  bool over = false;
+  bool faulted = false;
   {
     const MutexLock lock(&mu_);
-    over = AfterSlice(command, step, MonotonicNs() - start);
+    faulted = AfterSlice(command, step, MonotonicNs() - start);
   }
-  if (over) FinishGrid(command);
+  if (faulted) FinishFaultedGrid(command);
 }
 
 bool Engine::AfterSlice(Command* command, Grid::Step step,
@@ -221,7 +230,11 @@ bool Engine::AfterSlice(Command* command, Grid::Step step,
   const bool listed = Scheduler::ActiveList::Linked(command);
   if (command->grid_finished && command->runners == 0) {
     if (listed) scheduler_.active.Remove(command);
-    return true;
+    if (command->grid->fault().error != 0) return true;
+    // A grid that was cancelled reports what it was cancelled for.
+    scheduler_.Complete(
+        command, command->context->sticky.load(std::memory_order_relaxed));
+    return false;
   }
   if (!listed) {
     scheduler_.active.PushBack(command);
@@ -233,20 +246,24 @@ bool Engine::AfterSlice(Command* command, Grid::Step step,
   return false;
 }
 
-void Engine::FinishGrid(Command* command) {
+void Engine::FinishFaultedGrid(Command* command) {
   const GridFault fault = command->grid->fault();
-  if (fault.error != 0) {
-    POS_LOG(kWarning, "kernel faulted",
-            {{"kernel", command->source->name()},
-             {"error", fault.error},
-             {"address", Hex(fault.address)},
-             {"where", fault.text}});
-  }
+  POS_LOG(kWarning, "kernel faulted",
+          {{"kernel", command->source->name()},
+           {"error", fault.error},
+           {"address", Hex(fault.address)},
+           {"where", fault.text}});
   const MutexLock lock(&mu_);
-  if (fault.error != 0) Fault(command->context, fault.error);
-  // A grid that was cancelled reports what it was cancelled for.
+  Fault(command->context, fault.error);
+  // The context may have had a fault before.
   scheduler_.Complete(command,
                       command->context->sticky.load(std::memory_order_relaxed));
+}
+
+void Engine::SetComing(Thread* self, bool coming) {
+  if (self->kind != ThreadKind::kCompute || self->coming == coming) return;
+  self->coming = coming;
+  coming_ += coming ? 1 : -1u;
 }
 
 bool Engine::HasChores() {
@@ -270,22 +287,20 @@ std::uint32_t Engine::ComputeDemand() {
   return demand;
 }
 
-void Engine::TakeSleepers(const Thread* self, Sleepers* out) {
-  const bool spins =
-      spinner_ != nullptr && spinner_->kind == ThreadKind::kCompute;
-  // The calling compute thread and the one that spins come by themselves. Each
-  // thread that wakes looks again, so one at a time is enough.
-  const std::uint32_t coming =
-      (spins ? 1 : 0) +
-      (self != nullptr && self->kind == ThreadKind::kCompute ? 1 : 0);
-  if (!parked_compute_.empty() && ComputeDemand() > coming) {
+void Engine::TakeSleepers(Sleepers* out) {
+  // Threads that are awake come by themselves. Each thread that wakes looks
+  // again, so one at a time is enough.
+  const std::uint32_t demand = ComputeDemand();
+  if (demand > coming_ && !parked_compute_.empty()) {
     out->threads[out->count++] = parked_compute_.PopFront();
   }
+  std::uint32_t spare = coming_ > demand ? coming_ - demand : 0;
   for (std::size_t i = 0; i < options_.copy_engines; ++i) {
     const Command* first = scheduler_.ready_copies[i].front();
     if (first == nullptr || !copy_parked_[i]) continue;
-    if (spins && scheduler_.ready_copies[i].size() == 1 &&
+    if (spare > 0 && scheduler_.ready_copies[i].size() == 1 &&
         IsSmallCopy(*first)) {
+      --spare;
       continue;
     }
     copy_parked_[i] = false;
@@ -321,6 +336,7 @@ void Engine::Idle(Thread* self) {
       spinner_ = self;
     } else {
       self->wake.store(0, std::memory_order_relaxed);
+      SetComing(self, false);
       if (self->kind == ThreadKind::kCompute) {
         parked_compute_.PushBack(self);
       } else {

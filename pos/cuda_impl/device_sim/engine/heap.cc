@@ -8,6 +8,11 @@ constexpr std::uint64_t kMagic = 0x70616568736f7001;  // "\1posheap"
 constexpr std::uint64_t kFree = 0x65657266;           // "free"
 constexpr std::uint64_t kUsed = 0x64657375;           // "used"
 
+template <typename T>
+T* PointerTo(std::uint64_t address) {
+  return reinterpret_cast<T*>(address);  // NOLINT(performance-no-int-to-ptr)
+}
+
 }  // namespace
 
 struct DeviceHeap::Head {
@@ -33,10 +38,10 @@ bool DeviceHeap::has_range() {
 
 bool DeviceHeap::EnsureFormatted() {
   if (bytes_ < sizeof(Head) + 2 * sizeof(Chunk)) return false;
-  auto* head = reinterpret_cast<Head*>(base_);
+  auto* head = PointerTo<Head>(base_);
   if (head->magic == kMagic) return true;
   *head = {kMagic, sizeof(Head)};
-  auto* first = reinterpret_cast<Chunk*>(base_ + sizeof(Head));
+  auto* first = PointerTo<Chunk>(base_ + sizeof(Head));
   *first = {bytes_ - sizeof(Head), kFree};
   return true;
 }
@@ -47,7 +52,7 @@ DeviceHeap::Chunk* DeviceHeap::At(std::uint64_t offset) const {
       bytes_ - offset < sizeof(Chunk)) {
     return nullptr;
   }
-  auto* chunk = reinterpret_cast<Chunk*>(base_ + offset);
+  auto* chunk = PointerTo<Chunk>(base_ + offset);
   if (chunk->bytes < sizeof(Chunk) || chunk->bytes % kAlign != 0 ||
       chunk->bytes > bytes_ - offset) {
     return nullptr;
@@ -70,14 +75,13 @@ DeviceHeap::Chunk* DeviceHeap::TakeFirstFit(std::uint64_t need,
       }
       chunk->bytes = bytes;
       // The rover must name a chunk, not the inside of one.
-      auto* head = reinterpret_cast<Head*>(base_);
+      auto* head = PointerTo<Head>(base_);
       if (head->rover > offset && head->rover < offset + bytes) {
         head->rover = offset;
       }
       if (bytes >= need) {
         if (bytes - need >= 2 * sizeof(Chunk)) {
-          *reinterpret_cast<Chunk*>(base_ + offset + need) = {bytes - need,
-                                                              kFree};
+          *PointerTo<Chunk>(base_ + offset + need) = {bytes - need, kFree};
           chunk->bytes = need;
         }
         chunk->state = kUsed;
@@ -95,7 +99,7 @@ std::uint64_t DeviceHeap::Malloc(std::uint64_t bytes) {
   if (bytes == 0 || bytes > bytes_ || !EnsureFormatted()) return 0;
   const std::uint64_t need =
       (bytes + kAlign - 1) / kAlign * kAlign + sizeof(Chunk);
-  std::uint64_t rover = reinterpret_cast<Head*>(base_)->rover;
+  std::uint64_t rover = PointerTo<Head>(base_)->rover;
   if (At(rover) == nullptr) rover = sizeof(Head);
   Chunk* chunk = TakeFirstFit(need, rover, bytes_);
   if (chunk == nullptr) chunk = TakeFirstFit(need, sizeof(Head), bytes_);

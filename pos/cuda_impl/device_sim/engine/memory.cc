@@ -83,8 +83,12 @@ SimMemory::~SimMemory() {
     if (backing_[i] == Backing::kNone) continue;
     std::size_t end = i;
     while (end < backing_.size() && backing_[end] != Backing::kNone) ++end;
-    ::mmap(Pointer(base_ + i * kGranule), (end - i) * kGranule, PROT_NONE,
-           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    const void* got =
+        ::mmap(Pointer(base_ + i * kGranule), (end - i) * kGranule, PROT_NONE,
+               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    if (got == MAP_FAILED) {  // NOLINT
+      POS_LOG(kWarning, "the arena's pages stay until its owner unmaps it");
+    }
     i = end;
   }
   if (table_ != nullptr) {

@@ -33,12 +33,11 @@ void Scheduler::OpenContext(ContextState* context) {
 
 void Scheduler::CloseContext(ContextState* context) {
   // Streams whose owner outlived the context end here as well.
-  while (StreamState* stream = context->streams.front()) {
+  while (StreamState* stream = context->streams.PopFront()) {
     if (List<StreamState, &StreamState::run>::Linked(stream)) {
       runnable_.Remove(stream);
     }
     StopWaiting(stream);
-    context->streams.Remove(stream);
     delete stream;
   }
   epochs_.Give(context->open_epoch);
@@ -68,13 +67,15 @@ Command* Scheduler::NewCommand(CommandKind kind, std::uint64_t token) {
   command->stream = nullptr;
   command->epoch = nullptr;
   command->record = nullptr;
+  if (kind == CommandKind::kLaunch) command->params = params_.Take();
   return command;
 }
 
 void Scheduler::FreeCommand(Command* command) {
   command->source.reset();
   command->grid.reset();
-  command->params.clear();
+  if (command->params != nullptr) params_.Give(command->params);
+  command->params = nullptr;
   commands_.Give(command);
 }
 

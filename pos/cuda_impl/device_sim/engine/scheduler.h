@@ -103,6 +103,7 @@ class Scheduler {
   const void* const engine_of_self_;
   List<StreamState, &StreamState::run> runnable_;
   Pool<Command> commands_;
+  Pool<ParamBlock> params_;
   Pool<Epoch> epochs_;
   Pool<Record> records_;
 };
