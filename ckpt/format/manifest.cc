@@ -167,6 +167,7 @@ void SessionFields(Codec& c, S& session) {
   c.Scalar(session.index_bytes);
   c.Scalar(session.index_digest);
   c.Numbers(session.devices);
+  c.Numbers(session.packs);
   c.Text(session.name);
   c.Text(session.index);
   c.Text(session.shim_build_id);
@@ -210,6 +211,9 @@ const char* CheckManifest(const Manifest& m) {
         !IsInnerPath(session.index) || session.index == "manifest" ||
         !names.insert(session.index).second) {
       return "an index has no usable name of its own";
+    }
+    for (const std::uint32_t pack : session.packs) {
+      if (pack >= m.packs.size()) return "a session names a pack not there";
     }
   }
   for (const FileRecord& file : m.files) {

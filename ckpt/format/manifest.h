@@ -111,6 +111,7 @@ struct SessionRecord {
   std::uint64_t index_bytes = 0;       // S
   Digest index_digest;                 // S
   std::vector<std::uint32_t> devices;  // ordinals
+  std::vector<std::uint32_t> packs;    // S: positions in Manifest::packs
   std::string name;
   std::string index;  // S: name of the index file
   std::string shim_build_id;

@@ -275,11 +275,14 @@ void PackWriter::Done() {
 void PackWriter::Fail(const Status& why) {
   {
     MutexLock lock(&mu_);
-    if (status_.ok()) status_ = why;
+    if (status_.ok()) {
+      status_ = why;
+      // Under the lock, so that whoever has seen the error gets no buffer.
+      if (pool_ != nullptr) pool_->Close(why);
+    }
     changed_.NotifyAll();
   }
   queue_.Clear();
-  if (pool_ != nullptr) pool_->Close(why);
 }
 
 std::uint64_t PackWriter::Reserve(std::uint64_t bytes) {

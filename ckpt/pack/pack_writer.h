@@ -175,7 +175,7 @@ class PackWriter {
   std::atomic<bool> allocating_{false};
   WorkQueue<Item> queue_;
 
-  mutable Mutex mu_;
+  mutable Mutex mu_;  // before the pool's
   CondVar changed_;
   std::uint64_t unfinished_ POS_GUARDED_BY(mu_) = 0;  // submitted, not done
   Status status_ POS_GUARDED_BY(mu_);

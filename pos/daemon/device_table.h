@@ -29,6 +29,7 @@ struct NodeDevice {
   std::uint64_t copy_bytes_per_second = 0;
   std::uint32_t compute_threads = 0;
   std::uint32_t compute_capability = 0;
+  std::uint32_t multiprocessors = 0;
 };
 
 struct DeviceSnapshot {

@@ -12,12 +12,6 @@ namespace {
 // Waiters look this often whether they were cancelled.
 constexpr std::uint64_t kCancelPollNs = 100'000'000;
 
-Status ErrorOf(const job::Reply& reply) {
-  if (!reply.has_error()) return {};
-  return {CodeFromName(reply.error().code()), reply.error().message(),
-          reply.error().hint()};
-}
-
 }  // namespace
 
 Job::Job(JobRecord record, std::string directory)
@@ -90,9 +84,8 @@ std::optional<JobSession> Job::RemoveSession(std::uint64_t number) {
   {
     MutexLock lock(&mu_);
     const auto it = std::find_if(
-        sessions_.begin(), sessions_.end(), [number](const JobSession& s) {
-          return s.record.session == number;
-        });
+        sessions_.begin(), sessions_.end(),
+        [number](const JobSession& s) { return s.record.session == number; });
     if (it == sessions_.end()) return removed;
     removed = std::move(*it);
     sessions_.erase(it);
@@ -110,25 +103,32 @@ std::optional<JobSession> Job::SessionOf(const Runner* runner) const {
   return std::nullopt;
 }
 
-void Job::SetPeer(std::shared_ptr<JobPeer> peer) {
+void Job::SetClient(std::unique_ptr<job::JobClient> client) {
+  std::shared_ptr<job::JobClient> old;
   MutexLock lock(&mu_);
-  peer_ = std::move(peer);
+  old = std::move(client_);
+  client_ = std::move(client);
 }
 
-std::shared_ptr<JobPeer> Job::peer() const {
-  MutexLock lock(&mu_);
-  return peer_;
+Result<job::Reply> Job::Call(const job::ToJob& request,
+                             std::span<const int> fds, std::uint64_t timeout_ms,
+                             UniqueFd* opened) {
+  std::shared_ptr<job::JobClient> client;
+  {
+    MutexLock lock(&mu_);
+    client = client_;
+  }
+  if (client == nullptr) return Closed("job " + name_ + " is not running");
+  return client->Call(request, fds, static_cast<int>(timeout_ms), opened);
 }
 
-Result<JobPeer::Message> Job::Call(const job::ToJob& request,
-                                   std::span<const int> fds,
-                                   std::uint64_t timeout_ms) {
-  const std::shared_ptr<JobPeer> p = peer();
-  if (p == nullptr) return Closed("job " + name_ + " is not running");
-  POS_ASSIGN_OR_RETURN(JobPeer::Message reply,
-                       p->Call(request, fds, timeout_ms));
-  POS_RETURN_IF_ERROR(ErrorOf(reply.body.reply()));
-  return reply;
+void Job::AckExit() {
+  std::shared_ptr<job::JobClient> client;
+  {
+    MutexLock lock(&mu_);
+    client = client_;
+  }
+  if (client != nullptr) client->AckExit().IgnoreError();
 }
 
 void Job::OnEvent(const job::Event& event) {
@@ -150,9 +150,9 @@ void Job::OnEvent(const job::Event& event) {
     case job::Event::kStartFailed:
       Update([&](JobRecord* r) {
         mu_.AssertHeld();
-        start_error_ = Status(CodeFromName(event.start_failed().code()),
-                              event.start_failed().message(),
-                              event.start_failed().hint());
+        start_error_ =
+            Status(CodeFromName(event.start_failed().code()),
+                   event.start_failed().message(), event.start_failed().hint());
         r->state = "failed";
         r->message = event.start_failed().message();
       });
@@ -229,9 +229,8 @@ bool Job::WaitUntil(const Condition& condition, const Deadline& until,
 
 bool Job::WaitEnded(const Deadline& until,
                     const std::function<bool()>& cancelled) {
-  return WaitUntil(
-      [this]() POS_NO_THREAD_SAFETY { return !record_.alive(); }, until,
-      cancelled);
+  return WaitUntil([this]() POS_NO_THREAD_SAFETY { return !record_.alive(); },
+                   until, cancelled);
 }
 
 Status Job::WaitStarted(const Deadline& until) {

@@ -19,21 +19,11 @@
 #include "pos/base/mutex.h"
 #include "pos/base/status.h"
 #include "pos/daemon/job_record.h"
-#include "pos/daemon/rpc_peer.h"
 #include "pos/daemon/runner_pool.h"
+#include "pos/job/client.h"
 #include "pos/job/job.pb.h"
 
 namespace pos {
-
-struct JobTraits {
-  static void SetId(job::ToJob* message, std::uint64_t id) {
-    message->set_id(id);
-  }
-  static std::uint64_t ReplyId(const job::FromJob& message) {
-    return message.has_reply() ? message.reply().id() : 0;
-  }
-};
-using JobPeer = RpcPeer<job::ToJob, job::FromJob, JobTraits>;
 
 // A session and the runner that serves it.
 struct JobSession {
@@ -74,27 +64,27 @@ class Job {
       POS_EXCLUDES(mu_);
 
   // pos-job.
-  void SetPeer(std::shared_ptr<JobPeer> peer) POS_EXCLUDES(mu_);
-  [[nodiscard]] std::shared_ptr<JobPeer> peer() const POS_EXCLUDES(mu_);
-  // A request and its answer; an error that pos-job reports is the status.
-  Result<JobPeer::Message> Call(const job::ToJob& request,
-                                std::span<const int> fds,
-                                std::uint64_t timeout_ms);
+  void SetClient(std::unique_ptr<job::JobClient> client) POS_EXCLUDES(mu_);
+  // A request and its answer (pos/job/client.h). Not from its handlers.
+  Result<job::Reply> Call(const job::ToJob& request, std::span<const int> fds,
+                          std::uint64_t timeout_ms, UniqueFd* opened = nullptr)
+      POS_EXCLUDES(mu_);
+  // The end of the job is on record here: pos-job may go.
+  void AckExit() POS_EXCLUDES(mu_);
   void OnEvent(const job::Event& event) POS_EXCLUDES(mu_, journal_mu_);
   // Its connection ended without the job's end having been reported.
   void OnLost(const std::string& why) POS_EXCLUDES(mu_, journal_mu_);
 
   // Waits. False when `until` passed or `cancelled` returned true before.
-  bool WaitEnded(const Deadline& until,
-                 const std::function<bool()>& cancelled) POS_EXCLUDES(mu_);
+  bool WaitEnded(const Deadline& until, const std::function<bool()>& cancelled)
+      POS_EXCLUDES(mu_);
   // Until the program runs or cannot be started.
   Status WaitStarted(const Deadline& until) POS_EXCLUDES(mu_);
   // Until the tree is frozen by the dump that is under way, or `gave_up`.
-  bool WaitFrozen(const Deadline& until,
-                  const std::function<bool()>& gave_up) POS_EXCLUDES(mu_);
-  bool WaitRestoreHeld(const Deadline& until,
-                       const std::function<bool()>& gave_up)
+  bool WaitFrozen(const Deadline& until, const std::function<bool()>& gave_up)
       POS_EXCLUDES(mu_);
+  bool WaitRestoreHeld(const Deadline& until,
+                       const std::function<bool()>& gave_up) POS_EXCLUDES(mu_);
   // Until `count` sessions have come back since ForgetReturns. Gives the times
   // (CLOCK_MONOTONIC) of the first and the last.
   bool WaitReturned(std::size_t count, const Deadline& until,
@@ -133,7 +123,7 @@ class Job {
   CondVar changed_;
   JobRecord record_ POS_GUARDED_BY(mu_);
   std::vector<JobSession> sessions_ POS_GUARDED_BY(mu_);
-  std::shared_ptr<JobPeer> peer_ POS_GUARDED_BY(mu_);
+  std::shared_ptr<job::JobClient> client_ POS_GUARDED_BY(mu_);
   std::string operation_ POS_GUARDED_BY(mu_);
   bool started_ POS_GUARDED_BY(mu_) = false;
   Status start_error_ POS_GUARDED_BY(mu_);

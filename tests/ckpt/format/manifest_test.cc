@@ -46,6 +46,7 @@ Manifest FullManifest() {
   session.live_bytes = std::uint64_t{1} << 40;
   session.arena_base = 0x200000000000;
   session.devices = {0, 1};
+  session.packs = {1};
   session.name = "s3";
   session.index = "session-3.idx";
   session.shim_build_id = "abcdef";
@@ -160,6 +161,7 @@ TEST(Manifest, RefusesToWriteWhatItWouldNotRead) {
   EXPECT_TRUE(refused([](Manifest& m) { m.sessions[0].index = "a/b"; }));
   EXPECT_TRUE(refused([](Manifest& m) { m.sessions[0].index = ".."; }));
   EXPECT_TRUE(refused([](Manifest& m) { m.packs[1].pack = m.packs[0].pack; }));
+  EXPECT_TRUE(refused([](Manifest& m) { m.sessions[0].packs = {2}; }));
 }
 
 TEST(ImageId, SortsByAgeAndIsSafe) {
