@@ -60,9 +60,18 @@ std::string CriuErrorLines(std::string_view log, std::size_t max_lines) {
   return text;
 }
 
-Status CriuFailure(const std::string& what, const std::string& log_path) {
+Status CriuFailure(const std::string& what, const std::string& log_path,
+                   const std::string& output_path) {
   const Result<std::string> log = ReadTail(log_path);
   std::string words = log.ok() ? CriuErrorLines(*log) : "";
+  if (words.empty()) {
+    const Result<std::string> output = ReadTail(output_path);
+    if (output.ok() && !output->empty()) {
+      words =
+          output->substr(output->size() - std::min(output->size(), kMaxBytes));
+      while (!words.empty() && words.back() == '\n') words.pop_back();
+    }
+  }
   if (words.empty()) words = "CRIU gave no reason";
   const bool full = words.find("No space left") != std::string::npos ||
                     words.find("Disk quota exceeded") != std::string::npos;

@@ -21,10 +21,13 @@ namespace pos {
 [[nodiscard]] std::string CriuErrorLines(std::string_view log,
                                          std::size_t max_lines = 12);
 
-// Error of a failed operation: `what`, then CRIU's own words. The code is
-// kDiskFull when CRIU ran out of space, else kCriu; the hint names the log.
+// Error of a failed operation: `what`, then CRIU's own words, from its log or,
+// when it did not come as far as that, from `output_path`, its standard output
+// and error. The code is kDiskFull when CRIU ran out of space, else kCriu; the
+// hint names the log.
 [[nodiscard]] Status CriuFailure(const std::string& what,
-                                 const std::string& log_path);
+                                 const std::string& log_path,
+                                 const std::string& output_path);
 
 }  // namespace pos
 

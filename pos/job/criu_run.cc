@@ -123,7 +123,7 @@ void CriuRun::OnExited(int wait_status) {
   } else if (exited_well && said_success_) {
     Finish({});
   } else {
-    Finish(CriuFailure(plan_.what, plan_.log_path));
+    Finish(CriuFailure(plan_.what, plan_.log_path, plan_.output_path));
   }
 }
 

@@ -25,7 +25,8 @@ class CriuRun {
     RunCriu command;
     int images_fd = -1;  // descriptors here; handed to init
     int work_fd = -1;
-    std::string log_path;          // CRIU's log, in the work directory
+    std::string log_path;     // CRIU's log, in the work directory
+    std::string output_path;  // what it writes otherwise
     std::uint64_t timeout_ms = 0;  // holds are not counted
   };
   struct Handlers {

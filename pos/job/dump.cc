@@ -83,6 +83,7 @@ Status DumpOperation::Start() {
   plan.images_fd = images_.get();
   plan.work_fd = work_.get();
   plan.log_path = JoinPath(subject_.work_directory, kLogName);
+  plan.output_path = JoinPath(subject_.work_directory, kCriuOutput);
   plan.timeout_ms =
       request_.timeout_ms() > 0 ? request_.timeout_ms() : kDefaultTimeoutMs;
   // What an earlier run left would be taken for this one's.

@@ -283,6 +283,8 @@ class Init {
     CriuLaunch launch;
     launch.criu = plan_.criu;
     launch.plugin_directory = plan_.plugin_directory;
+    launch.limits_library = plan_.limits_library;
+    launch.dumps = command.restored_root() == 0;
     for (int i = 0; i < command.endpoint_number_size(); ++i) {
       const auto at = static_cast<std::size_t>(i);
       if (command.endpoint_number(i) > 0 && at < plan_.ends.size()) {

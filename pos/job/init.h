@@ -28,6 +28,9 @@ inline constexpr int kWorkFdInInit = 201;
 inline constexpr int kRpcFdInCriu = 100;
 inline constexpr int kFirstInheritFdInCriu = 300;
 
+// What CRIU writes to its standard output and error, in its work directory.
+inline constexpr const char* kCriuOutput = "criu.out";
+
 // A file that takes the place of one in an image. Opened again by init, through
 // the job's mounts: a later dump of the restored job needs that.
 struct ReplacementFile {
@@ -45,6 +48,7 @@ struct InitPlan {
   std::vector<ReplacementFile> replacements;
   std::string criu;
   std::string plugin_directory;  // an empty directory: no CRIU plugins
+  std::string limits_library;    // see CriuLaunch; empty: none
 };
 
 // The body of the process. Never returns.

@@ -1,6 +1,7 @@
 #include "pos/job/init_tasks.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/close_range.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -23,9 +24,17 @@ namespace {
 
 constexpr std::size_t kPokeLimit = 4096;
 
+bool HasResourceCapability() {
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  std::array<__user_cap_data_struct, 2> data{};
+  return ::syscall(SYS_capget, &header, data.data()) != 0 ||
+         (data[CAP_TO_INDEX(CAP_SYS_RESOURCE)].effective &
+          CAP_TO_MASK(CAP_SYS_RESOURCE)) != 0;
+}
+
 [[noreturn]] void BecomeCriu(const CriuLaunch& launch, int rpc) {
   ::setsid();
-  const UniqueFd out(::openat(kWorkFdInInit, "criu.out",
+  const UniqueFd out(::openat(kWorkFdInInit, kCriuOutput,
                               O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
   ::dup2(out.get(), STDOUT_FILENO);
   ::dup2(out.get(), STDERR_FILENO);
@@ -40,8 +49,12 @@ constexpr std::size_t kPokeLimit = 4096;
   const std::string plugins = "CRIU_LIBS_DIR=" + launch.plugin_directory;
   const std::array<const char*, 4> argv = {launch.criu.c_str(), "swrk",
                                            number.c_str(), nullptr};
-  const std::array<const char*, 3> environment = {
-      "PATH=/usr/sbin:/usr/bin:/sbin:/bin", plugins.c_str(), nullptr};
+  const std::string preload = "LD_PRELOAD=" + launch.limits_library;
+  const bool needs_limits = launch.dumps && !launch.limits_library.empty() &&
+                            !HasResourceCapability();
+  const std::array<const char*, 4> environment = {
+      "PATH=/usr/sbin:/usr/bin:/sbin:/bin", plugins.c_str(),
+      needs_limits ? preload.c_str() : nullptr, nullptr};
   ::execve(argv[0], const_cast<char* const*>(argv.data()),
            const_cast<char* const*>(environment.data()));
   ::_exit(127);

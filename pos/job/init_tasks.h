@@ -36,6 +36,9 @@ struct CriuLaunch {
   // Descriptor here, number it gets there. The work directory is
   // kWorkFdInInit; CRIU's standard output and error go to criu.out in it.
   std::vector<std::pair<int, int>> inherit;
+  // A dump without CAP_SYS_RESOURCE preloads this one; see ckpt/criu/limits.
+  std::string limits_library;
+  bool dumps = false;
 
   // The other end of CRIU's RPC socket. The pair is made by this process,
   // whose /proc/PID/fd CRIU looks up descriptors in.

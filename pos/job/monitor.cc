@@ -4,6 +4,7 @@
 #include <sstream>
 #include <utility>
 
+#include "ckpt/criu/criu.h"
 #include "pos/base/clock.h"
 #include "pos/base/files.h"
 #include "pos/base/log.h"
@@ -127,6 +128,11 @@ Status Monitor::StartInit() {
   plan.ends = stdio_->JobSide();
   plan.criu = config_.criu();
   plan.plugin_directory = JoinPath(config_.directory(), "criu/plugins");
+  const Result<std::string> own = OwnDirectory();
+  if (own.ok()) {
+    const std::string library = *own + "/../lib/pos/libpos-criu-limits.so";
+    if (PathExists(library)) plan.limits_library = library;
+  }
   if (restore_) {
     plan.last_pid = restore_->last_pid();
     plan.replacements = restore_->replacements();

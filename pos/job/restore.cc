@@ -138,6 +138,7 @@ Status RestoreOperation::StartCriu(const std::vector<JobEnd>& ends) {
   plan.images_fd = images_.get();
   plan.work_fd = work_.get();
   plan.log_path = JoinPath(work_directory_, kLogName);
+  plan.output_path = JoinPath(work_directory_, kCriuOutput);
   plan.timeout_ms =
       request_.timeout_ms() > 0 ? request_.timeout_ms() : kDefaultTimeoutMs;
   POS_RETURN_IF_ERROR(RemoveFile(plan.log_path));

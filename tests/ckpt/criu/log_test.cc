@@ -44,7 +44,7 @@ TEST(CriuFailure, NamesTheLogAndKnowsAFullDisk) {
   const std::string path =
       ::testing::TempDir() + "criu_log." + std::to_string(::getpid());
   ASSERT_TRUE(ReplaceFile(path, "Error (criu/a.c:1): Can't dump pipe\n").ok());
-  const Status failed = CriuFailure("dump of job a", path);
+  const Status failed = CriuFailure("dump of job a", path, "");
   EXPECT_EQ(failed.code(), Code::kCriu);
   EXPECT_EQ(failed.message(),
             "dump of job a: Error (criu/a.c:1): Can't dump pipe");
@@ -52,9 +52,13 @@ TEST(CriuFailure, NamesTheLogAndKnowsAFullDisk) {
   ASSERT_TRUE(
       ReplaceFile(path, "Error (criu/a.c:1): write: No space left on device\n")
           .ok());
-  EXPECT_EQ(CriuFailure("dump", path).code(), Code::kDiskFull);
+  EXPECT_EQ(CriuFailure("dump", path, "").code(), Code::kDiskFull);
+  ASSERT_TRUE(ReplaceFile(path, "sh: criu: not found\n").ok());
+  EXPECT_EQ(CriuFailure("dump", "/nonexistent", path).message(),
+            "dump: sh: criu: not found");
   ASSERT_TRUE(RemoveFile(path).ok());
-  EXPECT_THAT(CriuFailure("dump", path).message(), HasSubstr("no reason"));
+  EXPECT_THAT(CriuFailure("dump", path, path).message(),
+              HasSubstr("no reason"));
 }
 
 }  // namespace

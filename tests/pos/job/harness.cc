@@ -291,30 +291,50 @@ Status TestJob::Decide(Verdict::Kind kind) {
   return Call(request).status();
 }
 
+bool TestJob::TakeAnswer(std::uint64_t id, Result<Dumped>* answer) {
+  for (const Reply& reply : stray_) {
+    if (reply.id() != id) continue;
+    if (reply.has_error()) {
+      *answer = Status(CodeFromName(reply.error().code()),
+                       reply.error().message(), reply.error().hint());
+    } else {
+      *answer = reply.dumped();
+    }
+    return true;
+  }
+  return false;
+}
+
 Result<Dumped> TestJob::WaitDumped(std::uint64_t id, int timeout_ms) {
   const Deadline deadline =
       Deadline::AfterMs(static_cast<std::uint64_t>(timeout_ms));
+  Result<Dumped> answer = Timeout("no answer to the dump");
   MutexLock lock(&mu_);
-  for (;;) {
-    for (const Reply& reply : stray_) {
-      if (reply.id() != id) continue;
-      if (reply.has_error()) {
-        return Status(CodeFromName(reply.error().code()),
-                      reply.error().message(), reply.error().hint());
-      }
-      return reply.dumped();
-    }
-    if (deadline.Passed()) return Timeout("no answer to the dump");
+  while (!TakeAnswer(id, &answer) && !deadline.Passed()) {
     changed_.WaitFor(&mu_, std::chrono::nanoseconds(deadline.LeftNs()));
   }
+  return answer;
 }
 
 Result<Dumped> TestJob::DumpTo(const std::string& directory,
                                Verdict::Kind verdict) {
   const std::uint64_t id = PostDump(directory);
-  Frozen frozen;
-  // A dump that fails before that has its reason in the answer.
-  if (WaitFrozen(&frozen, 3000)) POS_RETURN_IF_ERROR(Decide(verdict));
+  const Deadline deadline = Deadline::AfterMs(kWaitMs);
+  bool frozen = false;
+  Result<Dumped> answer = Timeout("the dump did not come to an end");
+  {
+    MutexLock lock(&mu_);
+    while (!frozen && !TakeAnswer(id, &answer) && !deadline.Passed()) {
+      for (const Event& event : events_) frozen |= event.has_frozen();
+      if (!frozen) {
+        changed_.WaitFor(&mu_, std::chrono::nanoseconds(deadline.LeftNs()));
+      }
+    }
+  }
+  if (!frozen) return answer;
+  Frozen event;
+  WaitFrozen(&event, 0);
+  POS_RETURN_IF_ERROR(Decide(verdict));
   return WaitDumped(id);
 }
 

@@ -113,6 +113,8 @@ class TestJob {
 
  private:
   JobClient::Handlers MakeHandlers();
+  // Whether the answer to a Dump has come.
+  bool TakeAnswer(std::uint64_t id, Result<Dumped>* answer) POS_REQUIRES(mu_);
 
   ScratchDirectory scratch_;
   JobConfig config_;
