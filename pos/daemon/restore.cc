@@ -15,6 +15,7 @@
 #include "pos/base/bytes.h"
 #include "pos/base/files.h"
 #include "pos/base/log.h"
+#include "pos/base/process.h"
 
 namespace pos {
 namespace {
