@@ -21,6 +21,8 @@
 #include "ckpt/format/manifest.h"
 #include "ckpt/format/pack_header.h"
 #include "ckpt/format/record.h"
+#include "ckpt/pack/codec.h"
+#include "ckpt/pack/pack_set.h"
 #include "pos/base/fd.h"
 
 namespace pos::ckpt {
@@ -115,6 +117,26 @@ void TryKnown(std::span<const std::byte> bytes) {
   }
 }
 
+// A chunk's stored bytes, with every checksum right but the digest.
+void TryChunk(std::span<const std::byte> bytes) {
+  if (bytes.size() < 4) return;
+  ChunkRef ref;
+  ref.place = kBlockBytes;
+  ref.codec = static_cast<Codec>(std::to_integer<unsigned>(bytes[0]) % 3);
+  std::uint16_t size = 0;
+  std::memcpy(&size, bytes.data() + 1, sizeof(size));
+  const auto body =
+      bytes.subspan(3, std::min(bytes.size() - 3, kMinChunkBytes));
+  ref.stored = static_cast<std::uint32_t>(body.size());
+  ref.bytes = ref.codec == Codec::kNone ? ref.stored : size + 1u;
+  if (ref.codec != Codec::kNone) ref.sum = Sum64(body);
+  Bytes stored(body.begin(), body.end());
+  stored.resize(StoredBlocksBytes(ref));
+  Bytes out(ref.bytes);
+  Decompressor decompressor;
+  (void)UnpackChunk(ref, DigestKey(1), stored, out, &decompressor);
+}
+
 }  // namespace
 }  // namespace pos::ckpt
 
@@ -123,7 +145,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data,
   using pos::ckpt::FileKind;
   if (size == 0) return 0;
   const auto bytes = std::as_bytes(std::span(data, size)).subspan(1);
-  switch (data[0] % 4) {
+  switch (data[0] % 5) {
     case 0:
       pos::ckpt::TryManifest(bytes);
       pos::ckpt::TryManifest(pos::ckpt::Repaired(bytes, FileKind::kManifest));
@@ -135,8 +157,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data,
     case 2:
       pos::ckpt::TryPackHeader(bytes);
       break;
-    default:
+    case 3:
       pos::ckpt::TryKnown(bytes);
+      break;
+    default:
+      pos::ckpt::TryChunk(bytes);
       break;
   }
   return 0;
