@@ -13,11 +13,19 @@ constexpr std::size_t kMaxGroups = 65536;  // NGROUPS_MAX
 }  // namespace
 
 Result<Caller> PeerOf(int socket) {
+  int domain = 0;
+  socklen_t size = sizeof(domain);
+  if (::getsockopt(socket, SOL_SOCKET, SO_DOMAIN, &domain, &size) != 0) {
+    return ErrnoStatus(errno, "SO_DOMAIN");
+  }
+  if (domain != AF_UNIX) return Internal("not a Unix socket");
   ucred cred{};
-  socklen_t size = sizeof(cred);
+  size = sizeof(cred);
   if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &cred, &size) != 0) {
     return ErrnoStatus(errno, "SO_PEERCRED");
   }
+  // Of a socket that nobody connected, or a user unknown to this namespace.
+  if (cred.uid == static_cast<uid_t>(-1)) return Internal("peer has no uid");
   Caller caller;
   caller.uid = cred.uid;
   caller.gid = cred.gid;
