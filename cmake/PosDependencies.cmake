@@ -16,9 +16,13 @@ if(NOT POS_CORE_ONLY)
   find_package(CLI11 REQUIRED)
 endif()
 
-# Headers of the CUDA toolkit (13.x): CUDA_HOME, then nvcc's neighbour.
-find_program(POS_NVCC nvcc HINTS $ENV{CUDA_HOME}/bin /usr/local/cuda/bin)
-set(_cuda_hints $ENV{CUDA_HOME}/include /usr/local/cuda/include)
+# Headers of the CUDA toolkit (13.x): CUDA_HOME, then nvcc's neighbour, then
+# the wheels that scripts/setup fetches where there is no toolkit.
+set(_cuda_wheels ${CMAKE_SOURCE_DIR}/build/cuda/nvidia/cu13)
+find_program(POS_NVCC nvcc HINTS $ENV{CUDA_HOME}/bin /usr/local/cuda/bin
+             PATHS ${_cuda_wheels}/bin)
+set(_cuda_hints $ENV{CUDA_HOME}/include /usr/local/cuda/include
+                ${_cuda_wheels}/include)
 if(POS_NVCC)
   get_filename_component(_nvcc_real ${POS_NVCC} REALPATH)
   get_filename_component(_nvcc_bin ${_nvcc_real} DIRECTORY)

@@ -51,3 +51,43 @@ function(pos_fuzzer name)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY
                                            ${CMAKE_BINARY_DIR}/fuzz)
 endfunction()
+
+# pos_proto_library(NAME SRCS a.proto ... [GRPC])
+# Message classes, included as "dir/a.pb.h"; for protobuf's lite run-time, or
+# with GRPC for the full one with service stubs. They are generated code:
+# outside pos_options' warnings.
+function(pos_proto_library name)
+  cmake_parse_arguments(A "GRPC" "" "SRCS" ${ARGN})
+  set(_root ${CMAKE_BINARY_DIR}/generated)
+  set(_generated)
+  foreach(_proto ${A_SRCS})
+    get_filename_component(_source ${_proto} ABSOLUTE)
+    file(RELATIVE_PATH _path ${CMAKE_SOURCE_DIR} ${_source})
+    string(REGEX REPLACE "\\.proto$" "" _stem ${_root}/${_path})
+    set(_outputs ${_stem}.pb.cc ${_stem}.pb.h)
+    set(_grpc)
+    if(A_GRPC)
+      list(APPEND _outputs ${_stem}.grpc.pb.cc ${_stem}.grpc.pb.h)
+      set(_grpc --grpc_out=${_root}
+          --plugin=protoc-gen-grpc=$<TARGET_FILE:gRPC::grpc_cpp_plugin>)
+    endif()
+    add_custom_command(
+      OUTPUT ${_outputs}
+      COMMAND ${CMAKE_COMMAND} -E make_directory ${_root}
+      COMMAND protobuf::protoc --cpp_out=${_root} ${_grpc} -I${CMAKE_SOURCE_DIR}
+              ${_source}
+      DEPENDS ${_source} protobuf::protoc
+      VERBATIM)
+    list(APPEND _generated ${_outputs})
+  endforeach()
+  add_library(${name} STATIC ${_generated})
+  target_include_directories(${name} SYSTEM PUBLIC ${_root})
+  if(A_GRPC)
+    target_link_libraries(${name} PUBLIC gRPC::grpc++ protobuf::libprotobuf)
+  else()
+    target_link_libraries(${name} PUBLIC protobuf::libprotobuf-lite)
+  endif()
+  if(POS_SANITIZE)
+    target_compile_options(${name} PRIVATE -fsanitize=${POS_SANITIZE})
+  endif()
+endfunction()

@@ -5,7 +5,6 @@
 
 #include <exception>
 #include <optional>
-#include <set>
 #include <sstream>
 
 #include "conf/options.h"
@@ -161,15 +160,7 @@ std::optional<Given> Loader::Read(const Option& option, const YAML::Node& node,
     Mistake(place, "'" + name + "' has no value");
     return std::nullopt;
   }
-  given.shape = Given::Shape::kMap;
-  for (const auto& entry : node) {
-    if (!entry.first.IsScalar() || !entry.second.IsScalar()) {
-      Mistake(Place(file_, entry.first.Mark()),
-              "'" + name + "' takes single values");
-      return std::nullopt;
-    }
-    given.map.emplace_back(entry.first.Scalar(), entry.second.Scalar());
-  }
+  given.shape = Given::Shape::kGroup;
   return given;
 }
 
@@ -214,9 +205,7 @@ void Loader::TakeOverride(const Override& override) {
 
 Result<Values> Loader::Finish() {
   if (mistakes_.empty()) {
-    std::set<std::string_view> given;
-    for (const auto& [option, place] : given_) given.insert(option);
-    CheckRules(values_, given,
+    CheckRules(values_,
                [this](std::string_view option, const std::string& why) {
                  const auto at = given_.find(option);
                  Mistake(at == given_.end() ? file_ : at->second,

@@ -16,7 +16,6 @@
 #define CONF_CONFIG_H_
 
 #include <cstdint>
-#include <map>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -42,7 +41,6 @@ struct Values {
 #define POS_CONF_CHOICE(id, name, type, value, ...) type id = (value);
 #define POS_CONF_CHOICES(id, name, type, value, ...) \
   std::vector<type> id = {(value)};
-#define POS_CONF_MAP(id, ...) std::map<std::string, std::string> id = {};
 #include "conf/options.def"
 
   friend bool operator==(const Values&, const Values&) = default;
@@ -82,10 +80,6 @@ class Config {
   [[nodiscard]] type id() const { return values_.id; }
 #define POS_CONF_CHOICES(id, name, type, ...) \
   [[nodiscard]] const std::vector<type>& id() const { return values_.id; }
-#define POS_CONF_MAP(id, ...)                                          \
-  [[nodiscard]] const std::map<std::string, std::string>& id() const { \
-    return values_.id;                                                 \
-  }
 #include "conf/options.def"
 
   friend bool operator==(const Config&, const Config&) = default;

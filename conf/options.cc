@@ -141,7 +141,7 @@ std::string SetChoice(E* value, const Given& given) {
 
 template <typename E>
 std::string SetChoices(std::vector<E>* value, const Given& given) {
-  if (given.shape == Given::Shape::kMap) return "takes a list";
+  if (given.shape == Given::Shape::kGroup) return "takes a list";
   std::vector<std::string> words = given.list;
   if (given.shape == Given::Shape::kScalar) words = {given.scalar};
   std::vector<E> chosen;
@@ -166,25 +166,6 @@ std::string GetChoices(const std::vector<E>& value) {
     out += (out.size() == 1 ? "" : ", ") + std::string(Word(choice));
   }
   return out + "]";
-}
-
-std::string SetMap(std::map<std::string, std::string>* value,
-                   const Given& given) {
-  if (given.shape != Given::Shape::kMap) return "takes lines of NAME: VALUE";
-  std::map<std::string, std::string> map;
-  for (const auto& [key, text] : given.map) {
-    if (!map.emplace(key, text).second) return "has '" + key + "' twice";
-  }
-  *value = std::move(map);
-  return "";
-}
-
-std::string GetMap(const std::map<std::string, std::string>& value) {
-  std::string out = "{";
-  for (const auto& [key, text] : value) {
-    out += (out.size() == 1 ? "" : ", ") + Quoted(key) + ": " + Quoted(text);
-  }
-  return out + "}";
 }
 
 // --- The table ---
@@ -241,11 +222,6 @@ std::vector<Group> MakeGroups() {
       name, "list of words", reload, help, WordList<type>(),           \
       [](Values* v, const Given& g) { return SetChoices(&v->id, g); }, \
       [](const Values& v) { return GetChoices(v.id); });
-#define POS_CONF_MAP(id, name, reload, help)                       \
-  add(                                                             \
-      name, "group of texts", reload, help, "",                    \
-      [](Values* v, const Given& g) { return SetMap(&v->id, g); }, \
-      [](const Values& v) { return GetMap(v.id); });
 #include "conf/options.def"
 #undef POS_CONF_NUMBER
   return groups;

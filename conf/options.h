@@ -18,12 +18,11 @@ namespace pos::conf {
 // What a file or the command line says for one option, independent of where it
 // came from.
 struct Given {
-  enum class Shape { kScalar, kList, kMap };
+  enum class Shape { kScalar, kList, kGroup };
   Shape shape = Shape::kScalar;
   std::string scalar;
   bool quoted = false;  // "true" in quotes is text
   std::vector<std::string> list;
-  std::vector<std::pair<std::string, std::string>> map;
 };
 
 struct Option {

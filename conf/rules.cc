@@ -1,7 +1,6 @@
 #include "conf/rules.h"
 
 #include <algorithm>
-#include <optional>
 
 namespace pos::conf {
 namespace {
@@ -14,24 +13,11 @@ constexpr std::uint64_t kAddressEnd = 0x7ffffffff000;
 // sun_path, with its final NUL.
 constexpr std::size_t kMaxSocketPath = 108;
 
-void CheckDevices(const Values& v, const std::set<std::string_view>& given,
-                  const Wrong& wrong) {
-  const auto has = [&v](DeviceKind kind) {
-    return std::find(v.devices.begin(), v.devices.end(), kind) !=
-           v.devices.end();
-  };
-  if (has(DeviceKind::kAuto) && v.devices.size() > 1) {
+void CheckDevices(const Values& v, const Wrong& wrong) {
+  const auto& kinds = v.devices;
+  if (kinds.size() > 1 &&
+      std::find(kinds.begin(), kinds.end(), DeviceKind::kAuto) != kinds.end()) {
     wrong("devices", "auto stands alone");
-  }
-  for (const std::string_view option : given) {
-    if (option.starts_with("sim.") && !has(DeviceKind::kSim) &&
-        !has(DeviceKind::kAuto)) {
-      wrong(option, "is set, but devices has no sim");
-    }
-    if (option.starts_with("cuda.") && !has(DeviceKind::kCuda) &&
-        !has(DeviceKind::kAuto)) {
-      wrong(option, "is set, but devices has no cuda");
-    }
   }
   const std::string& cc = v.sim_compute_capability;
   const std::size_t dot = cc.find('.');
@@ -76,41 +62,14 @@ void CheckPaths(const Values& v, const Wrong& wrong) {
     wrong("socket", "has " + std::to_string(v.socket.size()) +
                         " characters; a socket's path has at most 107");
   }
-  if (v.criu_path.empty()) wrong("criu.path", "must not be empty");
-}
-
-void CheckRemote(const Values& v, const Wrong& wrong) {
-  if (v.remote_listen.empty()) return;
-  const std::size_t colon = v.remote_listen.rfind(':');
-  const std::optional<std::uint64_t> port =
-      colon == std::string::npos
-          ? std::nullopt
-          : ParseNumber(std::string_view(v.remote_listen).substr(colon + 1));
-  if (colon == 0 || !port.has_value() || *port == 0 || *port > 65535) {
-    wrong("remote.listen",
-          "must be ADDRESS:PORT, not '" + v.remote_listen + "'");
-  }
-  if (v.remote_certificate.empty() || v.remote_key.empty() ||
-      v.remote_ca.empty()) {
-    wrong("remote.listen",
-          "needs remote.certificate, remote.key and remote.ca: nothing listens "
-          "on a network without them");
-  }
 }
 
 }  // namespace
 
-void CheckRules(const Values& v, const std::set<std::string_view>& given,
-                const Wrong& wrong) {
-  CheckDevices(v, given, wrong);
+void CheckRules(const Values& v, const Wrong& wrong) {
+  CheckDevices(v, wrong);
   CheckAddresses(v, wrong);
   CheckPaths(v, wrong);
-  CheckRemote(v, wrong);
-  if (v.ckpt_buffer_bytes < 4 * v.ckpt_chunk_bytes) {
-    wrong("ckpt.buffer_bytes",
-          "must be at least four times ckpt.chunk_bytes, " +
-              FormatBytes(4 * v.ckpt_chunk_bytes));
-  }
 }
 
 }  // namespace pos::conf

@@ -3,7 +3,6 @@
 #define CONF_RULES_H_
 
 #include <functional>
-#include <set>
 #include <string>
 #include <string_view>
 
@@ -11,9 +10,8 @@
 
 namespace pos::conf {
 
-// Calls `wrong` for every mistake, with the option to blame. `given`: the
-// options that were set at all.
-void CheckRules(const Values& values, const std::set<std::string_view>& given,
+// Calls `wrong` for every mistake, with the option to blame.
+void CheckRules(const Values& values,
                 const std::function<void(std::string_view option,
                                          const std::string& why)>& wrong);
 

@@ -36,6 +36,9 @@ class POS_CAPABILITY("mutex") Mutex {
 
   void Lock() POS_ACQUIRE() { mu_.lock(); }
   void Unlock() POS_RELEASE() { mu_.unlock(); }
+  // Tells the compiler, for a function that is called with the lock held
+  // through something it cannot look through (a std::function).
+  void AssertHeld() const POS_ASSERT_CAPABILITY(this) {}
 
  private:
   friend class CondVar;

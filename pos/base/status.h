@@ -136,16 +136,18 @@ class [[nodiscard]] Result {
 #define POS_CONCAT_(a, b) POS_CONCAT_INNER_(a, b)
 
 // Returns the status of `expr` from the enclosing function unless it is OK.
-#define POS_RETURN_IF_ERROR(expr)                      \
-  do {                                                 \
-    if (::pos::Status pos_s_ = (expr); !pos_s_.ok()) { \
-      return pos_s_;                                   \
-    }                                                  \
+// (Numbered by __COUNTER__: inside a macro's argument every __LINE__ is the
+// same.)
+#define POS_RETURN_IF_ERROR(expr) \
+  POS_RETURN_IF_ERROR_IMPL_(POS_CONCAT_(pos_s_, __COUNTER__), expr)
+#define POS_RETURN_IF_ERROR_IMPL_(tmp, expr)               \
+  do {                                                     \
+    if (::pos::Status tmp = (expr); !tmp.ok()) return tmp; \
   } while (false)
 
 // `decl` = value of the Result `expr`, or returns its status.
 #define POS_ASSIGN_OR_RETURN(decl, expr) \
-  POS_ASSIGN_OR_RETURN_IMPL_(POS_CONCAT_(pos_r_, __LINE__), decl, expr)
+  POS_ASSIGN_OR_RETURN_IMPL_(POS_CONCAT_(pos_r_, __COUNTER__), decl, expr)
 #define POS_ASSIGN_OR_RETURN_IMPL_(tmp, decl, expr) \
   auto tmp = (expr);                                \
   if (!tmp.ok()) return tmp.status();               \

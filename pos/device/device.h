@@ -11,7 +11,9 @@
 // Threads: one thread at a time calls into one Device and everything made from
 //   it (the session's worker), except DeviceContext::Cancel and
 //   Device::FreeBytes, which any thread may call. Completions arrive on
-//   threads of the device.
+//   threads of the device or, where there is nothing to wait for, inside the
+//   submitting call itself; in the order of completion, one at a time per
+//   device.
 // Ownership: the caller owns what the Create functions return and destroys it
 //   before what it was made from. Destroying a stream or an event never waits:
 //   work already submitted still runs (as cuStreamDestroy does). Destroying a
@@ -28,10 +30,14 @@
 // Errors: a DeviceError is a result code of the API that the device speaks
 //   (CUresult for CUDA); 0 is success. A fault of execution is sticky: it
 //   poisons its context, what was queued there completes with that error
-//   without running, and so does everything submitted later.
+//   without running, and so does everything submitted later. Kernels that run
+//   in the context are ended. Events completed before keep their timestamps.
 // Addresses: `DeviceAddress` is one flat space: device memory where Map put
 //   it, host memory that the runner shares with its client at the client's
-//   address, and memory of the runner process itself (staging).
+//   address, and memory of the runner process itself (staging). Copies and
+//   fills that leave the allocations of device memory fault. An address that
+//   is neither device memory nor mapped host memory is taken for the runner's
+//   own in copies, and the caller answers for it; kernels fault on it.
 #ifndef POS_DEVICE_DEVICE_H_
 #define POS_DEVICE_DEVICE_H_
 
@@ -64,7 +70,7 @@ class CompletionSink {
 };
 
 struct DeviceInfo {
-  std::string kind;  // "sim" or "cuda"
+  std::string kind;  // "sim", "cuda" or "null"
   std::string name;
   std::array<std::byte, 16> uuid{};
   std::uint64_t memory_bytes = 0;
@@ -123,7 +129,11 @@ class ModulePlacer {
  public:
   virtual ~ModulePlacer() = default;
   // A mapped range of at least `bytes`, aligned to `alignment` (a power of
-  // two), for the variable `name`; kOutOfMemory when there is none.
+  // two), for the variable `name`, already marked with AddAllocation;
+  // kOutOfMemory when there is none. Its content may be anything. It stays the
+  // caller's, who takes it back after the module has been destroyed and its
+  // launches have completed; also when loading failed after all. Names that
+  // start with "." are not variables (".heap": memory of device-side malloc).
   virtual Result<DeviceAddress> Place(std::string_view name,
                                       std::uint64_t bytes,
                                       std::uint64_t alignment) = 0;
@@ -182,11 +192,16 @@ class DeviceStream {
                              std::uint64_t token) = 0;
   virtual void RecordEvent(DeviceEvent* event, std::uint64_t token) = 0;
   // Later work of this stream waits for the latest record of `event` (made on
-  // any stream); nothing to wait for when it was never recorded.
+  // any stream of this device) at the time of this call; nothing to wait for
+  // when it was never recorded. Events of other devices: the caller holds the
+  // work back until DeviceEvent::Notify has reported.
   virtual void WaitEvent(DeviceEvent* event, std::uint64_t token) = 0;
-  // Completes when everything submitted to this stream so far has completed.
+  // Completes when everything submitted to this stream so far has completed;
+  // for the default stream also what it would wait for. Holds back nothing
+  // that is submitted later, not even on the default stream.
   virtual void Notify(std::uint64_t token) = 0;
-  // 0 idle, nullopt busy, else the context's sticky error.
+  // 0 idle, nullopt busy, else the context's sticky error. The default stream
+  // is busy while any stream is that it would wait for.
   [[nodiscard]] virtual std::optional<DeviceError> Query() = 0;
 };
 
@@ -212,8 +227,9 @@ class DeviceContext {
   virtual void NotifyIdle(std::uint64_t token) = 0;
   // 0, or the fault that poisoned this context.
   [[nodiscard]] virtual DeviceError sticky_error() const = 0;
-  // Ends running work: kernels stop, queued work completes with an error.
-  // Returns at once.
+  // Ends running work: kernels stop, queued work completes with an error, which
+  // from then on is the context's sticky error (unless it had one). Returns at
+  // once.
   virtual void Cancel() = 0;
 };
 

@@ -1,0 +1,98 @@
+#include "pos/cuda_impl/parser/session_state.h"
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "pos/base/log.h"
+#include "pos/cuda_impl/api/calls.h"
+#include "pos/cuda_impl/handles/objects.h"
+
+namespace pos::cuda {
+namespace {
+
+constexpr std::uint64_t kPage = 4096;
+
+std::vector<BlockAllocator> MakeBlocks(std::size_t devices,
+                                       const ArenaLayout& layout) {
+  std::vector<BlockAllocator> blocks;
+  for (std::size_t i = 0; i < devices; ++i) {
+    blocks.emplace_back(layout.PartBase(static_cast<int>(i)),
+                        layout.BlockBytes(), Device::kMapGranularity);
+  }
+  return blocks;
+}
+
+}  // namespace
+
+Status ArenaLayout::Check() const {
+  const std::uint64_t unit = 16 * kDevices * Device::kMapGranularity;
+  if (arena_bytes == 0 || arena_bytes % unit != 0 ||
+      arena_base % Device::kMapGranularity != 0) {
+    return Invalid("device arena " + Hex(arena_base) + " + " +
+                   Hex(arena_bytes) + " is not a multiple of " + Hex(unit));
+  }
+  if (host_base % Device::kMapGranularity != 0 || host_bytes == 0 ||
+      host_bytes % Device::kMapGranularity != 0) {
+    return Invalid("host window " + Hex(host_base) + " + " + Hex(host_bytes) +
+                   " is not a multiple of 2 MiB");
+  }
+  if (arena_base + arena_bytes < arena_base ||
+      host_base + host_bytes < host_base ||
+      (arena_base < host_base + host_bytes &&
+       host_base < arena_base + arena_bytes)) {
+    return Invalid("device arena and host window overlap");
+  }
+  return {};
+}
+
+SessionState::SessionState(std::vector<Device*> devices_in,
+                           const ArenaLayout& layout_in,
+                           MemoryLedger* ledger_in)
+    : devices(std::move(devices_in)),
+      layout(layout_in),
+      ledger(ledger_in),
+      blocks(MakeBlocks(devices.size(), layout)),
+      host(layout.host_base, layout.host_bytes, kPage) {}
+
+void SessionState::Save(ByteWriter* out) const {
+  out->Put(static_cast<std::uint32_t>(blocks.size()));
+  graph.Save(out);
+  for (const BlockAllocator& allocator : blocks) allocator.Save(out);
+  host.Save(out);
+  allocations.Save(out);
+  out->Put(releasing);
+  graph.ForEach([out](Handle* handle) {
+    if (handle->kind != kBlobHandle) return;
+    const auto* blob = static_cast<const Blob*>(handle->parser_data.get());
+    out->PutBytes(blob->bytes);
+    out->Put(static_cast<std::uint8_t>(blob->sealed));
+  });
+}
+
+Status SessionState::Load(ByteReader* in) {
+  const auto count = in->Get<std::uint32_t>();
+  if (count != blocks.size()) {
+    return Incompatible("the image's session has " + std::to_string(count) +
+                        " devices, this one " + std::to_string(blocks.size()));
+  }
+  POS_RETURN_IF_ERROR(graph.Load(in));
+  for (BlockAllocator& allocator : blocks) {
+    POS_RETURN_IF_ERROR(allocator.Load(in));
+  }
+  POS_RETURN_IF_ERROR(host.Load(in));
+  POS_RETURN_IF_ERROR(allocations.Load(in));
+  releasing = in->Get<std::uint64_t>();
+  graph.ForEach([in](Handle* handle) {
+    if (handle->kind != kBlobHandle) return;
+    auto blob = std::make_shared<Blob>();
+    const std::span<const std::byte> bytes = in->GetBytes();
+    blob->bytes.assign(bytes.begin(), bytes.end());
+    blob->sealed = in->Get<std::uint8_t>() != 0;
+    handle->parser_data = std::move(blob);
+  });
+  if (!in->ok()) return Corrupt("session state ends early");
+  return {};
+}
+
+}  // namespace pos::cuda

@@ -1,0 +1,110 @@
+// The worker's half of the CUDA calls: what they do on the device, and how
+// their handles are made again.
+//
+// Errors of execution come back with completions; the first one poisons the
+// context that it happened in, and the client is told at its next call
+// (sticky). An error that a call without a reply gives when it is handed to
+// the device is logged and reported by the next call that synchronizes.
+//
+// Threads: the worker's. Save and Restore: while the pipeline is paused.
+#ifndef POS_CUDA_IMPL_WORKER_CUDA_EXECUTOR_H_
+#define POS_CUDA_IMPL_WORKER_CUDA_EXECUTOR_H_
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "pos/call/client_port.h"
+#include "pos/cuda_impl/api/calls.h"
+#include "pos/cuda_impl/handles/objects.h"
+#include "pos/cuda_impl/parser/session_state.h"
+#include "pos/cuda_impl/worker/host_window.h"
+#include "pos/cuda_impl/worker/worker_memory.h"
+#include "pos/device/device.h"
+#include "pos/parser/parser.h"
+#include "pos/worker/worker.h"
+
+namespace pos::cuda {
+
+class CudaExecutor : public ApiExecutor {
+ public:
+  // `dropped_error`: where the parser leaves errors of calls without a reply.
+  CudaExecutor(const SessionState* state, ClientPort* port,
+               NoticeBoard* notices, CompletionSink* sink, HostWindow* host,
+               std::atomic<std::int32_t>* dropped_error);
+  // Ends all device work and frees what is left.
+  ~CudaExecutor() override;
+  CudaExecutor(const CudaExecutor&) = delete;
+  CudaExecutor& operator=(const CudaExecutor&) = delete;
+
+  Outcome Execute(ApiContext* context) override;
+  Outcome Complete(ApiContext* context, DeviceError error) override;
+
+  // Stops running kernels; what was queued fails. Any thread.
+  void CancelAll() POS_EXCLUDES(contexts_mu_);
+
+  [[nodiscard]] const WorkerMemory& memory() const { return memory_; }
+  // Pinned ranges as executed: address → bytes.
+  [[nodiscard]] const std::map<std::uint64_t, std::uint64_t>& host_blocks()
+      const {
+    return host_blocks_;
+  }
+
+  // The worker's share of an image: memory tables, event states, errors.
+  void Save(const HandleGraph& graph, ByteWriter* out) const;
+  // Into a fresh executor, after SessionState::Load: maps memory (content
+  // follows separately) and makes every materialized handle again.
+  Status Restore(HandleGraph* graph, ByteReader* in);
+
+ private:
+#define POS_CALL(id, name, reply, payload, args, out) \
+  Outcome Exec##name(ApiContext* context, const name##Args& args_in);
+#include "pos/cuda_impl/api/calls.def"
+#undef POS_CALL
+
+  // Creation, for the first time and again from a recipe.
+  Status MakeContext(Handle* handle, Handle* stream, const CtxCreateArgs& args);
+  Status MakeStream(Handle* handle, const StreamCreateArgs& args);
+  Status MakeEvent(Handle* handle, const EventCreateArgs& args);
+  // `recorded`: where its variables were, in a replay; else null.
+  Status MakeModule(Handle* handle, const std::vector<std::uint64_t>* recorded,
+                    DeviceError* error);
+  Status MakeFunction(Handle* handle, std::string_view name);
+  Status Replay(Handle* handle);
+  Status ReplayFunction(Handle* handle);
+  void DestroyContext(Handle* handle, std::span<Handle* const> family);
+  void DestroyModule(Handle* handle, std::span<Handle* const> functions);
+  void ReleaseRange(std::uint64_t address);
+
+  Outcome Created(ApiContext* context, Handle* handle, const Status& status,
+                  DeviceError error);
+  // `context`'s token comes back when every context of `device` (-1: of all)
+  // is idle; kDone when there is none.
+  Outcome WhenIdle(ApiContext* context, int device);
+  Outcome Fail(ApiContext* context, DeviceError error);
+  // Tells the client about faults; for calls that report them.
+  void CheckFaults();
+  [[nodiscard]] DeviceError TakeDropped();
+  void Gone(Handle* handle);
+
+  const SessionState* const state_;
+  ClientPort* const port_;
+  NoticeBoard* const notices_;
+  CompletionSink* const sink_;
+  HostWindow* const host_;
+  std::atomic<std::int32_t>* const dropped_error_;
+  WorkerMemory memory_;
+  std::map<std::uint64_t, std::uint64_t> host_blocks_;
+  // Where the variables of modules lie: one allocator a device.
+  std::vector<BlockAllocator> variables_;
+  // Living contexts, in order of creation. Written by the worker under the
+  // lock; the lock is for CancelAll.
+  Mutex contexts_mu_;
+  std::vector<Handle*> contexts_;
+  DeviceError sticky_ = 0;
+};
+
+}  // namespace pos::cuda
+
+#endif  // POS_CUDA_IMPL_WORKER_CUDA_EXECUTOR_H_

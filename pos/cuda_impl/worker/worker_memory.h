@@ -1,0 +1,64 @@
+// The session's device and host memory as the worker has executed it: which
+// blocks exist, which ranges back them. This, not the parser's view, is what an
+// image holds.
+//
+// Blocks that share a backing (small allocations in one slab) keep it mapped
+// together; the last one to go unmaps it.
+//
+// Threads: the worker's.
+#ifndef POS_CUDA_IMPL_WORKER_WORKER_MEMORY_H_
+#define POS_CUDA_IMPL_WORKER_WORKER_MEMORY_H_
+
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "pos/base/bytes.h"
+#include "pos/base/status.h"
+#include "pos/device/device.h"
+#include "pos/graph/handle_graph.h"
+
+namespace pos::cuda {
+
+struct WorkerBlock {
+  std::uint64_t address = 0;
+  std::uint64_t bytes = 0;
+  std::uint64_t backing_address = 0;
+  std::uint64_t backing_bytes = 0;
+  std::int32_t device = 0;
+  HandleId context = 0;
+};
+
+class WorkerMemory {
+ public:
+  explicit WorkerMemory(std::vector<Device*> devices)
+      : devices_(std::move(devices)) {}
+
+  Status Map(const WorkerBlock& block);
+  // False when there is no such block.
+  bool Unmap(std::uint64_t address);
+  [[nodiscard]] const WorkerBlock* Find(std::uint64_t address) const;
+  // By address.
+  [[nodiscard]] const std::map<std::uint64_t, WorkerBlock>& blocks() const {
+    return blocks_;
+  }
+  [[nodiscard]] std::uint64_t block_bytes() const { return block_bytes_; }
+
+  void Save(ByteWriter* out) const;
+  // Maps everything anew.
+  Status Load(ByteReader* in);
+
+ private:
+  struct Backing {
+    std::uint64_t bytes = 0;
+    std::uint32_t blocks = 0;
+  };
+  const std::vector<Device*> devices_;
+  std::map<std::uint64_t, WorkerBlock> blocks_;
+  std::map<std::uint64_t, Backing> backings_;
+  std::uint64_t block_bytes_ = 0;
+};
+
+}  // namespace pos::cuda
+
+#endif  // POS_CUDA_IMPL_WORKER_WORKER_MEMORY_H_

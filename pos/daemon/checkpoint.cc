@@ -1,0 +1,475 @@
+#include "pos/daemon/checkpoint.h"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <array>
+#include <thread>
+#include <utility>
+
+#include "pos/base/files.h"
+#include "pos/base/log.h"
+#include "pos/daemon/image_info.h"
+
+namespace pos {
+namespace {
+
+constexpr std::uint64_t kRunnerMs = 30'000;
+constexpr std::uint64_t kJobMs = 30'000;
+constexpr std::uint64_t kReturnMs = 60'000;
+// A frozen tree waits this long for its verdict; extended while work goes on.
+constexpr std::uint64_t kHoldMs = 120'000;
+// Copying and sealing may take as long as the disk does; each wait is for one
+// step, and a disk that stands still is noticed by the pack writer.
+constexpr std::uint64_t kCopyMs = 24ull * 3600 * 1000;
+
+runner::Save::Compress CompressOf(const std::string& name) {
+  if (name == "none") return runner::Save::NONE;
+  if (name == "zstd") return runner::Save::ZSTD;
+  if (name == "lz4") return runner::Save::LZ4;
+  return runner::Save::AUTO;
+}
+
+std::string BytesOf(std::span<const std::byte> id) {
+  return {reinterpret_cast<const char*>(id.data()), id.size()};
+}
+
+}  // namespace
+
+CheckpointRun::CheckpointRun(Supervisor* supervisor, std::shared_ptr<Job> job,
+                             v1::CheckpointRequest request,
+                             ProgressFunction progress)
+    : supervisor_(supervisor),
+      job_(std::move(job)),
+      request_(std::move(request)),
+      progress_(std::move(progress)),
+      started_ns_(MonotonicNs()) {}
+
+Status CheckpointRun::Report(const std::string& phase, std::uint64_t done_bytes,
+                             std::uint64_t total_bytes) {
+  v1::Progress progress;
+  progress.set_phase(phase);
+  progress.set_done_bytes(done_bytes);
+  progress.set_total_bytes(total_bytes);
+  if (!progress_(progress)) cancelled_ = true;
+  return cancelled_ ? Aborted("the checkpoint was cancelled") : Status();
+}
+
+bool CheckpointRun::Cancelled() { return !Report("wait").ok(); }
+
+Status CheckpointRun::ForEach(const std::function<Status(Member*)>& step) {
+  std::vector<std::thread> threads;
+  for (Member& member : members_) {
+    threads.emplace_back([&step, &member] { member.status = step(&member); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const Member& member : members_) {
+    if (!member.status.ok()) {
+      return member.status.WithContext(
+          "session " + std::to_string(member.session.record.session) +
+          " (pid " + std::to_string(member.session.record.client_ns_pid) + ")");
+    }
+  }
+  return {};
+}
+
+Status CheckpointRun::CallRunner(Member* member,
+                                 const runner::ToRunner& request,
+                                 std::span<const int> fds,
+                                 std::uint64_t timeout_ms,
+                                 runner::FromRunner* reply) {
+  POS_ASSIGN_OR_RETURN(RunnerPeer::Message message,
+                       member->session.runner->Call(request, fds, timeout_ms));
+  if (reply != nullptr) *reply = std::move(message.body);
+  return {};
+}
+
+Result<v1::CheckpointResult> CheckpointRun::Run() {
+  const std::string& mode = request_.mode();
+  if (!mode.empty() && mode != "auto" && mode != "stop") {
+    return Invalid("there is no checkpoint mode '" + mode + "'",
+                   "use --mode auto or --mode stop");
+  }
+  POS_RETURN_IF_ERROR(job_->TryBegin("a checkpoint"));
+  const std::string before = job_->record().state;
+  if (before != "running") {
+    job_->End();
+    return NotReady("job " + job_->name() + " is " + before,
+                    "a job is checkpointed while it runs");
+  }
+  job_->SetAttachClosed(true);
+  job_->Update([this](JobRecord* r) {
+    r->state = "checkpointing";
+    epoch_ = ++r->epoch;
+  });
+  Status status = Steps();
+  if (!status.ok()) Undo();
+  job_->Update([](JobRecord* r) {
+    if (r->state == "checkpointing") r->state = "running";
+    r->end_after_checkpoint = false;
+  });
+  job_->SetAttachClosed(false);
+  job_->End();
+  if (!job_->record().alive()) supervisor_->EndSessions(job_);
+  if (!status.ok()) {
+    POS_LOG(kWarning, "checkpoint failed",
+            {{"job", job_->name()}, {"why", status.ToString()}});
+    return status;
+  }
+  POS_LOG(kInfo, "checkpoint done",
+          {{"job", job_->name()}, {"image", manifest_.image}});
+  return MakeResult();
+}
+
+Status CheckpointRun::Steps() {
+  POS_RETURN_IF_ERROR(TakeMembers());
+  POS_RETURN_IF_ERROR(OpenDraft());
+  POS_RETURN_IF_ERROR(Quiesce());
+  POS_RETURN_IF_ERROR(Detach());
+  POS_RETURN_IF_ERROR(DumpAndCopy());
+  POS_RETURN_IF_ERROR(SaveHost());
+  if (request_.stop()) {
+    POS_RETURN_IF_ERROR(FinishSaves());
+    POS_RETURN_IF_ERROR(Seal());
+    // The image is there. A posd that is started after a crash here goes on
+    // with ending the job.
+    job_->Update([](JobRecord* r) { r->end_after_checkpoint = true; });
+    POS_RETURN_IF_ERROR(ResumeTree(job::Verdict::KILL));
+    job_->WaitEnded(Deadline::AfterMs(kJobMs), nullptr);
+    gate_opened_ns_ = MonotonicNs();
+    return {};
+  }
+  POS_RETURN_IF_ERROR(ResumeTree(job::Verdict::RESUME));
+  POS_RETURN_IF_ERROR(ResumeSessions());
+  POS_RETURN_IF_ERROR(FinishSaves());
+  return Seal();
+}
+
+Status CheckpointRun::TakeMembers() {
+  for (const JobSession& session : job_->sessions()) {
+    if (!session.ready || session.runner == nullptr) {
+      return NotReady("a process of the job is just being attached",
+                      "try again");
+    }
+    Member member;
+    member.session = session;
+    members_.push_back(std::move(member));
+  }
+  return {};
+}
+
+Status CheckpointRun::OpenDraft() {
+  const JobRecord record = job_->record();
+  ckpt::DraftOptions options;
+  options.owner_uid = record.uid;
+  options.owner_gid = record.gid;
+  options.job = job_->name();
+  POS_ASSIGN_OR_RETURN(draft_, supervisor_->store_->BeginImage(options));
+  POS_ASSIGN_OR_RETURN(criu_dir_, draft_->MakeDirectory("criu"));
+  for (std::size_t i = 0; i < members_.size(); ++i) {
+    POS_ASSIGN_OR_RETURN(members_[i].files,
+                         draft_->AddSession(static_cast<std::uint32_t>(i)));
+  }
+  return {};
+}
+
+Status CheckpointRun::QuiesceOnce() {
+  runner::ToRunner request;
+  request.mutable_quiesce()->set_epoch(epoch_);
+  request.mutable_quiesce()->set_drain_ms(supervisor_->options_.drain_ms);
+  const Status status = ForEach([&](Member* member) {
+    runner::FromRunner reply;
+    POS_RETURN_IF_ERROR(CallRunner(member, request, {},
+                                   supervisor_->options_.drain_ms + kRunnerMs,
+                                   &reply));
+    member->quiesced = reply.quiesced();
+    member->is_quiesced = true;
+    return Status();
+  });
+  if (status.ok()) return {};
+  // All or none: who is at rest runs on, so that what the others wait for can
+  // come.
+  for (Member& member : members_) {
+    if (!member.is_quiesced) continue;
+    runner::ToRunner resume;
+    resume.mutable_resume()->set_epoch(epoch_);
+    CallRunner(&member, resume, {}, kRunnerMs).IgnoreError();
+    member.is_quiesced = false;
+  }
+  return status;
+}
+
+Status CheckpointRun::Quiesce() {
+  const SupervisorOptions& options = supervisor_->options_;
+  Status status;
+  for (std::uint32_t attempt = 0; attempt <= options.quiesce_retries;
+       ++attempt) {
+    POS_RETURN_IF_ERROR(Report("quiesce"));
+    status = QuiesceOnce();
+    if (status.ok()) break;
+    if (status.code() != Code::kTimeout && status.code() != Code::kBusy) {
+      return status;
+    }
+    SleepNs(options.quiesce_backoff_ms * 1'000'000 << attempt);
+  }
+  POS_RETURN_IF_ERROR(status);
+  for (const Member& member : members_) {
+    const std::uint64_t at = member.quiesced.gate_closed_ns();
+    if (gate_closed_ns_ == 0 || at < gate_closed_ns_) gate_closed_ns_ = at;
+  }
+  if (gate_closed_ns_ == 0) gate_closed_ns_ = MonotonicNs();
+  return {};
+}
+
+Status CheckpointRun::Detach() {
+  POS_RETURN_IF_ERROR(Report("detach"));
+  runner::ToRunner request;
+  request.mutable_detach()->set_epoch(epoch_);
+  return ForEach([&](Member* member) {
+    POS_RETURN_IF_ERROR(CallRunner(member, request, {}, kRunnerMs));
+    member->detached = true;
+    return Status();
+  });
+}
+
+Status CheckpointRun::Dump() {
+  POS_ASSIGN_OR_RETURN(const UniqueFd directory,
+                       OpenFile(criu_dir_, O_RDONLY | O_DIRECTORY));
+  job::ToJob request;
+  job::Dump* const dump = request.mutable_dump();
+  dump->set_images_fd(1);
+  dump->set_timeout_ms(supervisor_->options_.criu_dump_ms);
+  dump->set_hold_ms(kHoldMs);
+  dump->add_exclude(supervisor_->options_.host_file_dir + "/pos-");
+  // The request is answered when the tree is let go; until then this future
+  // holds the call.
+  auto fd = std::make_shared<UniqueFd>();
+  POS_ASSIGN_OR_RETURN(*fd, DuplicateFd(directory.get()));
+  dump_ = std::async(std::launch::async, [job = job_, request, fd] {
+    const std::array<int, 1> fds = {fd->get()};
+    return job->Call(request, fds, kCopyMs);
+  });
+  const auto answered = [this] {
+    return dump_.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
+  };
+  const Deadline until =
+      Deadline::AfterMs(supervisor_->options_.criu_dump_ms + kJobMs);
+  frozen_ = job_->WaitFrozen(until, [&] { return answered() || Cancelled(); });
+  if (frozen_) return {};
+  if (answered()) {
+    dump_failed_ = true;
+    Result<job::Reply> reply = dump_.get();
+    return reply.ok() ? Internal("CRIU ended without a word") : reply.status();
+  }
+  return cancelled_ ? Aborted("the checkpoint was cancelled")
+                    : Timeout("CRIU did not freeze the job");
+}
+
+Status CheckpointRun::DumpAndCopy() {
+  std::uint64_t live_bytes = 0;
+  for (const Member& member : members_) {
+    live_bytes += member.quiesced.live_bytes();
+  }
+  POS_RETURN_IF_ERROR(Report("copy", 0, live_bytes));
+  Status dump_status;
+  std::thread dump([&] { dump_status = Dump(); });
+  const Status copied = ForEach([this](Member* member) {
+    const ckpt::SessionFiles& files = member->files;
+    runner::ToRunner request;
+    runner::Save* const save = request.mutable_save();
+    save->set_store(BytesOf(files.store.bytes));
+    save->set_session(files.session);
+    save->set_digest_seed(files.digest_seed);
+    save->set_chunk_bytes(files.chunk_bytes);
+    save->set_pack(BytesOf(files.pack_id.bytes));
+    save->set_has_known(files.known.valid());
+    save->set_compress(CompressOf(supervisor_->options_.compress));
+    save->set_depth(supervisor_->options_.write_depth);
+    std::vector<int> fds = {files.pack.get(), files.index.get()};
+    if (files.known.valid()) fds.push_back(files.known.get());
+    member->saving = true;
+    runner::FromRunner reply;
+    const Status status = CallRunner(member, request, fds, kCopyMs, &reply);
+    // The runner has its own descriptors now; sealing waits for all to close.
+    member->files = {};
+    POS_RETURN_IF_ERROR(status);
+    member->copied_bytes = reply.saved().copied_bytes();
+    return Status();
+  });
+  dump.join();
+  POS_RETURN_IF_ERROR(dump_status);
+  return copied;
+}
+
+Status CheckpointRun::SaveHost() {
+  POS_RETURN_IF_ERROR(Report("host memory"));
+  runner::ToRunner request;
+  request.mutable_save_host();
+  return ForEach([&](Member* member) {
+    runner::FromRunner reply;
+    POS_RETURN_IF_ERROR(CallRunner(member, request, {}, kCopyMs, &reply));
+    member->copied_bytes = reply.saved().copied_bytes();
+    return Status();
+  });
+}
+
+Status CheckpointRun::ResumeTree(job::Verdict::Kind kind) {
+  job::ToJob request;
+  request.mutable_verdict()->set_kind(kind);
+  POS_RETURN_IF_ERROR(job_->Call(request, {}, kJobMs).status());
+  frozen_ = false;
+  dump_failed_ = true;  // nothing is left to be undone on that side
+  Result<job::Reply> reply = dump_.get();
+  POS_RETURN_IF_ERROR(reply.status());
+  dumped_ = reply->dumped();
+  return {};
+}
+
+Status CheckpointRun::ResumeSessions() {
+  job_->ForgetReturns();
+  POS_RETURN_IF_ERROR(ForEach([this](Member* member) {
+    POS_RETURN_IF_ERROR(
+        supervisor_->WriteVerdict(job_, member->session, epoch_));
+    member->detached = false;
+    member->is_quiesced = false;
+    return Status();
+  }));
+  std::uint64_t first_ns = 0;
+  if (!job_->WaitReturned(members_.size(), Deadline::AfterMs(kReturnMs),
+                          &first_ns, &gate_opened_ns_)) {
+    return Timeout("a process of the job did not come back to its session");
+  }
+  if (members_.empty()) gate_opened_ns_ = MonotonicNs();
+  return {};
+}
+
+Status CheckpointRun::FinishSaves() {
+  runner::ToRunner request;
+  request.mutable_finish();
+  POS_RETURN_IF_ERROR(ForEach([&](Member* member) {
+    return CallRunner(member, request, {}, kCopyMs);
+  }));
+  runner::ToRunner end;
+  end.mutable_cancel_save();
+  return ForEach([&](Member* member) {
+    POS_RETURN_IF_ERROR(CallRunner(member, end, {}, kRunnerMs));
+    member->saving = false;
+    return Status();
+  });
+}
+
+Status CheckpointRun::Seal() {
+  if (!frozen_) {
+    Report("seal").IgnoreError();  // the job runs again: nothing to cancel for
+  } else {
+    POS_RETURN_IF_ERROR(Report("seal"));
+    job::ToJob hold;
+    hold.mutable_hold()->set_hold_ms(kHoldMs);
+    POS_RETURN_IF_ERROR(job_->Call(hold, {}, kJobMs).status());
+  }
+  FillManifest();
+  Result<ckpt::Manifest> sealed =
+      draft_->Seal(std::move(manifest_), started_ns_);
+  POS_RETURN_IF_ERROR(sealed.status());
+  manifest_ = std::move(*sealed);
+  draft_.reset();
+  return {};
+}
+
+void CheckpointRun::Undo() {
+  // Saves first: they read memory that is about to change.
+  for (Member& member : members_) {
+    if (!member.saving) continue;
+    runner::ToRunner request;
+    request.mutable_cancel_save();
+    CallRunner(&member, request, {}, kRunnerMs).IgnoreError();
+    member.saving = false;
+  }
+  if (dump_.valid() && !dump_failed_) {
+    job::ToJob request;
+    request.mutable_verdict()->set_kind(job::Verdict::ABORT);
+    // Refused when the tree is not frozen yet; then its end of patience, or
+    // this posd's end, lets it go.
+    job_->Call(request, {}, kJobMs).status().IgnoreError();
+    dump_.wait();
+  }
+  for (Member& member : members_) {
+    Status status;
+    if (member.detached) {
+      status = supervisor_->WriteVerdict(job_, member.session, epoch_);
+    } else if (member.is_quiesced) {
+      runner::ToRunner request;
+      request.mutable_resume()->set_epoch(epoch_);
+      status = CallRunner(&member, request, {}, kRunnerMs);
+    }
+    if (!status.ok()) {
+      POS_LOG(kError, "a session could not be resumed",
+              {{"job", job_->name()}, {"why", status.ToString()}});
+    }
+  }
+  if (draft_ != nullptr) draft_->Abort();
+  draft_.reset();
+}
+
+void CheckpointRun::FillManifest() {
+  const JobRecord record = job_->record();
+  manifest_.mode = ckpt::CheckpointMode::kStop;
+  manifest_.tag = request_.tag();
+  manifest_.reason = request_.mode() == "stop"
+                         ? "asked for"
+                         : "the only mode that this version has";
+  FillJobInfo(record, criu_dir_, &manifest_);
+  FillHostInfo(supervisor_->Criu(), &manifest_);
+  FillDevices(record, *supervisor_->devices_->snapshot(), &manifest_);
+  for (std::size_t i = 0; i < members_.size(); ++i) {
+    const Member& member = members_[i];
+    ckpt::SessionRecord session;
+    session.number = static_cast<std::uint32_t>(i);
+    session.client_ns_pid =
+        static_cast<std::uint32_t>(member.session.record.client_ns_pid);
+    session.arena_base = supervisor_->options_.arena_base;
+    session.arena_bytes = supervisor_->options_.arena_bytes;
+    session.window_base = supervisor_->options_.host_base;
+    session.window_bytes = supervisor_->options_.host_bytes;
+    for (std::size_t d = 0; d < record.devices.size(); ++d) {
+      session.devices.push_back(static_cast<std::uint32_t>(d));
+    }
+    session.name = std::to_string(member.session.record.session);
+    manifest_.sessions.push_back(std::move(session));
+    manifest_.totals.copied_bytes += member.copied_bytes;
+    AttachSession(i, member.session.record, member.quiesced, &manifest_);
+  }
+  manifest_.totals.cpu_dump_ns =
+      (dumped_.total_us() - dumped_.held_us()) * 1000;
+  if (gate_opened_ns_ != 0) {
+    manifest_.totals.stall_ns = gate_opened_ns_ - gate_closed_ns_;
+  }
+}
+
+v1::CheckpointResult CheckpointRun::MakeResult() const {
+  v1::CheckpointResult result;
+  const ckpt::Totals& totals = manifest_.totals;
+  result.set_image(manifest_.image);
+  result.set_job(job_->name());
+  result.set_mode(std::string(ckpt::CheckpointModeName(manifest_.mode)));
+  result.set_reason(manifest_.reason);
+  result.set_stall_us((gate_opened_ns_ - gate_closed_ns_) / 1000);
+  result.set_cpu_dump_us(dumped_.total_us() - dumped_.held_us());
+  result.set_total_us((MonotonicNs() - started_ns_) / 1000);
+  result.set_live_bytes(totals.live_bytes);
+  result.set_copied_bytes(totals.copied_bytes);
+  result.set_written_bytes(totals.written_bytes);
+  result.set_chunks(totals.chunks);
+  result.set_unforeseen_chunks(totals.unforeseen_chunks);
+  return result;
+}
+
+Result<v1::CheckpointResult> Supervisor::Checkpoint(
+    const Caller& caller, const v1::CheckpointRequest& request,
+    const ProgressFunction& progress) {
+  POS_ASSIGN_OR_RETURN(const JobPtr job, FindJob(caller, request.job()));
+  CheckpointRun run(this, job, request, progress);
+  return run.Run();
+}
+
+}  // namespace pos

@@ -1,0 +1,201 @@
+#include "pos/daemon/image_info.h"
+
+#include <sys/utsname.h>
+
+#include <algorithm>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "ckpt/criu/criu.h"
+#include "pos/base/version.h"
+#include "pos/job/job_image.h"
+
+namespace pos {
+namespace {
+
+using Json = nlohmann::json;
+
+// "model name" and "flags" of /proc/cpuinfo.
+void FillCpu(ckpt::HostInfo* host) {
+  std::ifstream in("/proc/cpuinfo");
+  for (std::string line; std::getline(in, line);) {
+    const std::size_t colon = line.find(':');
+    if (colon == std::string::npos) {
+      if (!host->cpu_flags.empty()) return;  // the first processor's is enough
+      continue;
+    }
+    const std::string value =
+        colon + 2 <= line.size() ? line.substr(colon + 2) : "";
+    if (line.starts_with("model name")) host->cpu_model = value;
+    if (line.starts_with("flags")) host->cpu_flags = value;
+  }
+}
+
+std::string Name(std::size_t number) {
+  return "session." + std::to_string(number);
+}
+
+// Paths and arguments are bytes; what is no UTF-8 is shown with replacements.
+std::string Dump(const Json& j) {
+  return j.dump(1, ' ', false, Json::error_handler_t::replace);
+}
+
+}  // namespace
+
+void FillJobInfo(const JobRecord& record, const std::string& criu_dir,
+                 ckpt::Manifest* manifest) {
+  ckpt::JobInfo& info = manifest->job;
+  info.name = record.name;
+  info.cwd = record.cwd;
+  info.argv = record.argv;
+  const Result<job::JobImage> image = job::ReadJobImage(criu_dir);
+  if (!image.ok()) return;  // sealing an image without it fails at restore
+  info.log_bytes = image->log_bytes();
+  info.root_ns_pid = static_cast<std::uint32_t>(image->root_ns_pid());
+  for (const std::int32_t pid : image->ns_pid()) {
+    info.highest_ns_pid =
+        std::max(info.highest_ns_pid, static_cast<std::uint32_t>(pid));
+  }
+  for (const job::StdioEndpoint& endpoint : image->endpoint()) {
+    info.stdio = endpoint.kind() == job::StdioEndpoint::TERMINAL
+                     ? ckpt::JobStdio::kTerminal
+                     : ckpt::JobStdio::kPipes;
+  }
+  for (const job::RecordedFile& file : image->open_file()) {
+    ckpt::OpenFileRecord r;
+    r.path = file.path();
+    r.bytes = file.size_bytes();
+    r.mtime_ns = file.mtime_ns();
+    manifest->open_files.push_back(std::move(r));
+  }
+}
+
+void FillHostInfo(const Result<std::string>& criu, ckpt::Manifest* manifest) {
+  ckpt::HostInfo& host = manifest->host;
+  host.pos_version = kVersion;
+  utsname name{};
+  if (::uname(&name) == 0) {
+    host.kernel = name.release;
+    host.machine = name.machine;
+    host.host = name.nodename;
+  }
+  FillCpu(&host);
+  if (criu.ok()) {
+    const Result<CriuVersion> version = GetCriuVersion(*criu);
+    if (version.ok()) host.criu_version = version->ToString();
+  }
+}
+
+void FillDevices(const JobRecord& record, const DeviceSnapshot& devices,
+                 ckpt::Manifest* manifest) {
+  for (std::size_t i = 0; i < record.devices.size(); ++i) {
+    for (const NodeDevice& device : devices.devices) {
+      if (device.ordinal != record.devices[i]) continue;
+      ckpt::DeviceRecord r;
+      r.ordinal = static_cast<std::uint32_t>(i);
+      r.cc_major = device.compute_capability / 10;
+      r.cc_minor = device.compute_capability % 10;
+      r.multiprocessors = device.multiprocessors;
+      r.memory_bytes = device.memory_bytes;
+      r.kind = device.kind;
+      r.name = device.name;
+      r.architecture = "sm_" + std::to_string(device.compute_capability);
+      manifest->devices.push_back(std::move(r));
+    }
+  }
+}
+
+void AttachSession(std::size_t number, const SessionRecordEntry& record,
+                   const runner::Quiesced& quiesced, ckpt::Manifest* manifest) {
+  Json granted = Json::array();
+  for (const std::uint64_t bytes : quiesced.granted_bytes()) {
+    granted.push_back(bytes);
+  }
+  const Json j{{"session", record.session},
+               {"client_ns_pid", quiesced.client_ns_pid()},
+               {"verdict_address", quiesced.verdict_address()},
+               {"host_file", record.host_file},
+               {"granted_bytes", std::move(granted)}};
+  manifest->attachments.push_back({Name(number), j.dump()});
+}
+
+Result<SessionAttachment> ReadSession(std::size_t number,
+                                      const ckpt::Manifest& manifest) {
+  for (const ckpt::Attachment& attachment : manifest.attachments) {
+    if (attachment.name != Name(number)) continue;
+    try {
+      const Json j = Json::parse(attachment.value);
+      SessionAttachment s;
+      j.at("session").get_to(s.session);
+      j.at("client_ns_pid").get_to(s.client_ns_pid);
+      j.at("verdict_address").get_to(s.verdict_address);
+      j.at("host_file").get_to(s.host_file);
+      j.at("granted_bytes").get_to(s.granted_bytes);
+      return s;
+    } catch (const std::exception& e) {
+      return Corrupt("image: " + Name(number) + ": " + e.what());
+    }
+  }
+  return Corrupt("image: nothing is known of session " +
+                 std::to_string(number));
+}
+
+std::string ManifestJson(const ckpt::Manifest& m) {
+  Json sessions = Json::array();
+  for (const ckpt::SessionRecord& s : m.sessions) {
+    sessions.push_back({{"session", s.name},
+                        {"ns_pid", s.client_ns_pid},
+                        {"live_bytes", s.live_bytes},
+                        {"chunks", s.chunks},
+                        {"zero_bytes", s.zero_bytes},
+                        {"stored_bytes", s.own_stored_bytes}});
+  }
+  Json devices = Json::array();
+  for (const ckpt::DeviceRecord& d : m.devices) {
+    devices.push_back({{"device", std::to_string(d.ordinal)},
+                       {"kind", d.kind},
+                       {"name", d.name},
+                       {"architecture", d.architecture},
+                       {"multiprocessors", d.multiprocessors},
+                       {"memory_bytes", d.memory_bytes},
+                       {"driver", d.driver}});
+  }
+  Json files = Json::array();
+  for (const ckpt::OpenFileRecord& f : m.open_files) {
+    files.push_back({{"path", f.path}, {"bytes", f.bytes}});
+  }
+  const auto ms = [](std::uint64_t ns) {
+    return static_cast<double>(ns) / 1e6;
+  };
+  const Json j{{"image", m.image},
+               {"job", m.job.name},
+               {"created_at", m.created_ms},
+               {"mode", std::string(ckpt::CheckpointModeName(m.mode))},
+               {"reason", m.reason},
+               {"tag", m.tag.empty() ? Json() : Json(m.tag)},
+               {"uid", m.owner_uid},
+               {"argv", m.job.argv},
+               {"cwd", m.job.cwd},
+               {"ns_pid", m.job.root_ns_pid},
+               {"log_bytes", m.job.log_bytes},
+               {"host",
+                {{"name", m.host.host},
+                 {"kernel", m.host.kernel},
+                 {"machine", m.host.machine},
+                 {"cpu", m.host.cpu_model},
+                 {"pos", m.host.pos_version},
+                 {"criu", m.host.criu_version}}},
+               {"devices", std::move(devices)},
+               {"sessions", std::move(sessions)},
+               {"open_files", std::move(files)},
+               {"live_bytes", m.totals.live_bytes},
+               {"stored_bytes", m.totals.written_bytes},
+               {"reused_bytes", m.totals.reused_bytes},
+               {"chunks", m.totals.chunks},
+               {"stall_ms", ms(m.totals.stall_ns)},
+               {"cpu_dump_ms", ms(m.totals.cpu_dump_ns)},
+               {"total_ms", ms(m.totals.total_ns)}};
+  return Dump(j);
+}
+
+}  // namespace pos

@@ -1,0 +1,141 @@
+// A job as posd sees it: its record, its pos-job, its sessions.
+//
+// Threads: any. Fields behind the lock are read and changed through methods;
+//   the lock is never held across a call to another process or a write to disk,
+//   except the journal's: Update writes the record before it returns, in order.
+// Operations: one checkpoint, restore or stop at a time (TryBegin).
+#ifndef POS_DAEMON_JOB_H_
+#define POS_DAEMON_JOB_H_
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "pos/base/clock.h"
+#include "pos/base/mutex.h"
+#include "pos/base/status.h"
+#include "pos/daemon/job_record.h"
+#include "pos/daemon/runner_pool.h"
+#include "pos/job/client.h"
+#include "pos/job/job.pb.h"
+
+namespace pos {
+
+// A session and the runner that serves it.
+struct JobSession {
+  SessionRecordEntry record;
+  std::shared_ptr<Runner> runner;
+  bool ready = false;  // its client has mapped everything
+};
+
+class Job {
+ public:
+  // `directory`: DIR/jobs/NAME.
+  Job(JobRecord record, std::string directory);
+
+  [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] const std::string& directory() const { return directory_; }
+  [[nodiscard]] uid_t uid() const { return uid_; }
+  [[nodiscard]] std::string LogPath() const;
+
+  [[nodiscard]] JobRecord record() const POS_EXCLUDES(mu_);
+  // Changes the record and writes the journal. A journal that cannot be written
+  // is logged, and the change holds: the job is more important than its
+  // journal, and the next change tries again.
+  void Update(const std::function<void(JobRecord*)>& change)
+      POS_EXCLUDES(mu_, journal_mu_);
+
+  // Sessions.
+  [[nodiscard]] std::vector<JobSession> sessions() const POS_EXCLUDES(mu_);
+  void AddSession(JobSession session) POS_EXCLUDES(mu_, journal_mu_);
+  // Changes the session with that number; no effect when there is none.
+  void UpdateSession(std::uint64_t number,
+                     const std::function<void(JobSession*)>& change)
+      POS_EXCLUDES(mu_, journal_mu_);
+  // Takes it out and returns it.
+  std::optional<JobSession> RemoveSession(std::uint64_t number)
+      POS_EXCLUDES(mu_, journal_mu_);
+  // The session that `runner` serves.
+  std::optional<JobSession> SessionOf(const Runner* runner) const
+      POS_EXCLUDES(mu_);
+
+  // pos-job.
+  void SetClient(std::unique_ptr<job::JobClient> client) POS_EXCLUDES(mu_);
+  // A request and its answer (pos/job/client.h). Not from its handlers.
+  Result<job::Reply> Call(const job::ToJob& request, std::span<const int> fds,
+                          std::uint64_t timeout_ms, UniqueFd* opened = nullptr)
+      POS_EXCLUDES(mu_);
+  // The end of the job is on record here: pos-job may go.
+  void AckExit() POS_EXCLUDES(mu_);
+  void OnEvent(const job::Event& event) POS_EXCLUDES(mu_, journal_mu_);
+  // Its connection ended without the job's end having been reported.
+  void OnLost(const std::string& why) POS_EXCLUDES(mu_, journal_mu_);
+
+  // Waits. False when `until` passed or `cancelled` returned true before.
+  bool WaitEnded(const Deadline& until, const std::function<bool()>& cancelled)
+      POS_EXCLUDES(mu_);
+  // Until the program runs or cannot be started.
+  Status WaitStarted(const Deadline& until) POS_EXCLUDES(mu_);
+  // Until the tree is frozen by the dump that is under way, or `gave_up`.
+  bool WaitFrozen(const Deadline& until, const std::function<bool()>& gave_up)
+      POS_EXCLUDES(mu_);
+  bool WaitRestoreHeld(const Deadline& until,
+                       const std::function<bool()>& gave_up) POS_EXCLUDES(mu_);
+  // Until `count` sessions have come back since ForgetReturns. Gives the times
+  // (CLOCK_MONOTONIC) of the first and the last.
+  bool WaitReturned(std::size_t count, const Deadline& until,
+                    std::uint64_t* first_ns, std::uint64_t* last_ns)
+      POS_EXCLUDES(mu_);
+  void ForgetReturns() POS_EXCLUDES(mu_);
+  void NoteReturn(std::uint64_t at_ns) POS_EXCLUDES(mu_);
+
+  // One operation at a time. `what` is shown to who comes second.
+  Status TryBegin(const std::string& what) POS_EXCLUDES(mu_);
+  void End() POS_EXCLUDES(mu_);
+  // Whether an operation is under way during which no process may attach.
+  [[nodiscard]] bool attach_closed() const {
+    return attach_closed_.load(std::memory_order_acquire);
+  }
+  void SetAttachClosed(bool closed) {
+    attach_closed_.store(closed, std::memory_order_release);
+  }
+  [[nodiscard]] job::Frozen last_frozen() const POS_EXCLUDES(mu_);
+  [[nodiscard]] std::uint64_t restore_us() const POS_EXCLUDES(mu_);
+
+ private:
+  void WriteJournal() POS_EXCLUDES(mu_, journal_mu_);
+  template <typename Condition>
+  bool WaitUntil(const Condition& condition, const Deadline& until,
+                 const std::function<bool()>& cancelled) POS_EXCLUDES(mu_);
+
+  const std::string name_;
+  const std::string directory_;
+  const uid_t uid_;
+  std::atomic<bool> attach_closed_{false};
+
+  // Journal writes, in the order of the changes. Before mu_.
+  Mutex journal_mu_;
+  mutable Mutex mu_;
+  CondVar changed_;
+  JobRecord record_ POS_GUARDED_BY(mu_);
+  std::vector<JobSession> sessions_ POS_GUARDED_BY(mu_);
+  std::shared_ptr<job::JobClient> client_ POS_GUARDED_BY(mu_);
+  std::string operation_ POS_GUARDED_BY(mu_);
+  bool started_ POS_GUARDED_BY(mu_) = false;
+  Status start_error_ POS_GUARDED_BY(mu_);
+  bool frozen_ POS_GUARDED_BY(mu_) = false;
+  job::Frozen last_frozen_ POS_GUARDED_BY(mu_);
+  bool restore_held_ POS_GUARDED_BY(mu_) = false;
+  std::uint64_t restore_us_ POS_GUARDED_BY(mu_) = 0;
+  std::size_t returned_ POS_GUARDED_BY(mu_) = 0;
+  std::uint64_t first_return_ns_ POS_GUARDED_BY(mu_) = 0;
+  std::uint64_t last_return_ns_ POS_GUARDED_BY(mu_) = 0;
+};
+
+}  // namespace pos
+
+#endif  // POS_DAEMON_JOB_H_

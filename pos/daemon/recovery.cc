@@ -1,0 +1,188 @@
+// What an earlier posd left behind: jobs that run, jobs caught in a checkpoint
+// or a restore, runners, files.
+//
+// Nothing is given up that can go on. A checkpoint that was under way is undone
+// (the job runs on), unless its image was sealed and the job was to end with
+// it; a restore that was under way is undone (its job never ran).
+#include <signal.h>
+
+#include <algorithm>
+
+#include "pos/base/files.h"
+#include "pos/base/log.h"
+#include "pos/daemon/supervisor.h"
+#include "pos/job/exit_file.h"
+
+namespace pos {
+namespace {
+
+constexpr std::uint64_t kRequestMs = 10'000;
+constexpr std::uint64_t kRetryNs = 200'000'000;
+
+// Tells a tree that a dump has stopped, or will, to go on or to end.
+Status LetGo(Job* job, job::Verdict::Kind kind, std::uint64_t limit_ms) {
+  const Deadline until = Deadline::AfterMs(limit_ms);
+  for (;;) {
+    job::ToJob request;
+    request.mutable_verdict()->set_kind(kind);
+    Result<job::Reply> reply = job->Call(request, {}, kRequestMs);
+    if (reply.ok()) return {};
+    // Not frozen yet: CRIU is still at work.
+    if (reply.status().code() != Code::kNotReady || until.Passed()) {
+      return reply.status();
+    }
+    SleepNs(kRetryNs);
+  }
+}
+
+}  // namespace
+
+void Supervisor::Recover() {
+  std::vector<RunnerPool::Found> runners = runners_->FindLeftBehind();
+  const Result<std::vector<std::string>> names = ListDirectory(jobs_dir_);
+  if (names.ok()) {
+    for (const std::string& name : *names) RecoverJob(name, &runners);
+  }
+  for (const RunnerPool::Found& found : runners) {
+    POS_LOG(kInfo, "a runner without a job is ended",
+            {{"runner", found.runner->name()}});
+    runners_->End(found.runner);
+  }
+}
+
+void Supervisor::RecoverJob(const std::string& name,
+                            std::vector<RunnerPool::Found>* runners) {
+  const std::string path = JoinPath(JobDirectory(name), "job.json");
+  Result<std::string> text = ReadWholeFile(path);
+  Result<JobRecord> record =
+      text.ok() ? DecodeJobRecord(*text) : Result<JobRecord>(text.status());
+  if (!record.ok() || record->name != name) {
+    POS_LOG(kError, "a job's journal cannot be read",
+            {{"job", name}, {"why", record.status().ToString()}});
+    return;
+  }
+  const JobPtr job = std::make_shared<Job>(*record, JobDirectory(name));
+  {
+    MutexLock lock(&mu_);
+    jobs_[name] = job;
+  }
+  if (!record->alive()) return;
+  Result<std::unique_ptr<job::JobClient>> client =
+      job::JobClient::Connect(job->directory(), HandlersFor(job));
+  if (!client.ok()) {
+    const Result<job::ProgramEnded> ended = job::ReadExitFile(job->directory());
+    if (ended.ok()) {
+      job::Event event;
+      *event.mutable_ended() = *ended;
+      job->OnEvent(event);
+    } else {
+      job->OnLost("pos-job ended while posd was away");
+    }
+    RecoverSessions(job, runners, false);
+    EndSessions(job);
+    return;
+  }
+  const job::Hello hello = (*client)->hello();
+  job->SetClient(std::move(*client));
+  if (hello.has_ended()) {
+    job::Event event;
+    *event.mutable_ended() = hello.ended();
+    OnJobEvent(job, event);
+    RecoverSessions(job, runners, false);
+    EndSessions(job);
+    return;
+  }
+  job->Update([&](JobRecord* r) {
+    r->init_pid = hello.init_pid();
+    if (hello.pid() != 0) r->pid = hello.pid();
+    if (hello.ns_pid() != 0) r->ns_pid = hello.ns_pid();
+  });
+  POS_LOG(kInfo, "job taken over", {{"job", name}, {"state", record->state}});
+  const bool restoring =
+      record->state == "restoring" || record->state == "starting";
+  const bool held = hello.state() == job::Hello::DUMPING ||
+                    hello.state() == job::Hello::FROZEN ||
+                    hello.state() == job::Hello::RESUMING;
+  RecoverSessions(job, runners, held || restoring);
+  if (restoring && hello.state() != job::Hello::RUNNING) {
+    SendSignal(job, SIGKILL, true).IgnoreError();
+    job->WaitEnded(Deadline::AfterMs(kRequestMs), nullptr);
+    EndSessions(job);
+    DropJob(job);
+    return;
+  }
+  // The rest takes as long as CRIU does, and posd serves meanwhile.
+  if (!job->TryBegin("taking over").ok()) return;
+  tasks_->Post([this, job, held] {
+    Status status;
+    const JobRecord r = job->record();
+    if (held) {
+      status = LetGo(
+          job.get(),
+          r.end_after_checkpoint ? job::Verdict::KILL : job::Verdict::ABORT,
+          options_.criu_dump_ms);
+      if (!status.ok()) {
+        POS_LOG(kError, "a stopped job could not be let go",
+                {{"job", job->name()}, {"why", status.ToString()}});
+      }
+    }
+    for (const JobSession& session : job->sessions()) {
+      if (session.ready || r.end_after_checkpoint) continue;
+      status = WriteVerdict(job, session, r.epoch);
+      if (!status.ok()) {
+        POS_LOG(kError, "a session could not be resumed",
+                {{"job", job->name()}, {"why", status.ToString()}});
+      }
+    }
+    job->Update([](JobRecord* j) {
+      if (j->alive()) j->state = "running";
+      j->end_after_checkpoint = false;
+    });
+    job->End();
+  });
+}
+
+void Supervisor::RecoverSessions(const JobPtr& job,
+                                 std::vector<RunnerPool::Found>* runners,
+                                 bool tree_held) {
+  const JobRecord record = job->record();
+  for (const SessionRecordEntry& entry : record.sessions) {
+    JobSession session;
+    session.record = entry;
+    for (auto it = runners->begin(); it != runners->end(); ++it) {
+      if (it->runner->name() != entry.runner ||
+          it->state.session() != entry.session) {
+        continue;
+      }
+      session.runner = it->runner;
+      session.runner->set_devices(record.devices);
+      session.ready = it->state.phase() == runner::State::SERVING;
+      if (it->state.verdict_address() != 0) {
+        session.record.verdict_address = it->state.verdict_address();
+        session.record.client_ns_pid = it->state.client_ns_pid();
+      }
+      for (int d = 0; d < it->state.granted_bytes_size() &&
+                      static_cast<std::size_t>(d) < record.devices.size();
+           ++d) {
+        devices_->SetGranted(session.runner->name(),
+                             record.devices[static_cast<std::size_t>(d)],
+                             it->state.granted_bytes(d));
+      }
+      runners->erase(it);
+      break;
+    }
+    if (session.runner == nullptr && !tree_held) {
+      RemoveFile(entry.host_file).IgnoreError();
+      continue;
+    }
+    if (session.runner == nullptr) {
+      POS_LOG(kError, "a session's runner is gone",
+              {{"job", job->name()}, {"session", entry.session}});
+      RemoveFile(entry.host_file).IgnoreError();
+      continue;
+    }
+    job->AddSession(std::move(session));
+  }
+}
+
+}  // namespace pos

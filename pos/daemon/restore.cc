@@ -1,0 +1,364 @@
+#include "pos/daemon/restore.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <map>
+#include <thread>
+#include <utility>
+
+#include "ckpt/criu/criu.h"
+#include "pos/base/bytes.h"
+#include "pos/base/files.h"
+#include "pos/base/log.h"
+#include "pos/base/process.h"
+
+namespace pos {
+namespace {
+
+constexpr std::uint64_t kLoadMs = 24ull * 3600 * 1000;
+constexpr std::uint64_t kHoldMs = 120'000;
+constexpr std::uint64_t kJobMs = 30'000;
+constexpr std::uint64_t kReturnMs = 60'000;
+
+job::StartRestore::FilePolicy PolicyOf(v1::RestoreRequest::Files files) {
+  switch (files) {
+    case v1::RestoreRequest::KEEP:
+      return job::StartRestore::KEEP;
+    case v1::RestoreRequest::COPY:
+      return job::StartRestore::COPY;
+    default:
+      return job::StartRestore::TRUNCATE;
+  }
+}
+
+}  // namespace
+
+RestoreRun::RestoreRun(Supervisor* supervisor, Caller caller,
+                       v1::RestoreRequest request, ProgressFunction progress)
+    : supervisor_(supervisor),
+      caller_(std::move(caller)),
+      request_(std::move(request)),
+      progress_(std::move(progress)),
+      started_ns_(MonotonicNs()) {}
+
+Status RestoreRun::Report(const std::string& phase) {
+  v1::Progress progress;
+  progress.set_phase(phase);
+  if (!progress_(progress)) cancelled_ = true;
+  return cancelled_ ? Aborted("the restore was cancelled") : Status();
+}
+
+Result<v1::RestoreResult> RestoreRun::Run() {
+  Status status = Preflight();
+  if (status.ok()) status = MakeJob();
+  if (status.ok()) status = MakeMembers();
+  if (status.ok()) status = Load();
+  if (status.ok()) status = Admit();
+  if (!status.ok()) {
+    Undo();
+    POS_LOG(kWarning, "restore failed",
+            {{"image", request_.image()}, {"why", status.ToString()}});
+    return status;
+  }
+  job_->End();
+  v1::RestoreResult result;
+  result.set_job(job_->name());
+  result.set_pid(job_->record().pid);
+  result.set_image(request_.image());
+  result.set_lazy(false);
+  result.set_restore_us((admitted_ns_ - started_ns_) / 1000);
+  result.set_loaded_us((loaded_ns_ - started_ns_) / 1000);
+  return result;
+}
+
+Status RestoreRun::ChooseDevices() {
+  const ckpt::Manifest& manifest = image_->manifest();
+  POS_ASSIGN_OR_RETURN(const auto map, ParseDeviceMap(request_.device()));
+  const std::shared_ptr<const DeviceSnapshot> snapshot =
+      supervisor_->devices_->snapshot();
+  for (const ckpt::DeviceRecord& wanted : manifest.devices) {
+    const auto mapped = map.find(static_cast<int>(wanted.ordinal));
+    const NodeDevice* chosen = nullptr;
+    std::string why = "no device is free";
+    for (const NodeDevice& device : snapshot->devices) {
+      if (mapped != map.end() && device.ordinal != mapped->second) continue;
+      if (std::count(devices_.begin(), devices_.end(), device.ordinal) != 0) {
+        continue;
+      }
+      const std::string architecture =
+          "sm_" + std::to_string(device.compute_capability);
+      if (device.kind != wanted.kind || architecture != wanted.architecture ||
+          device.multiprocessors != wanted.multiprocessors) {
+        why = "device " + std::to_string(device.ordinal) + " is " +
+              device.kind + " " + architecture + ", the image needs " +
+              wanted.kind + " " + wanted.architecture;
+        continue;
+      }
+      chosen = &device;
+      break;
+    }
+    if (chosen == nullptr) {
+      return Incompatible("no device for the image's device " +
+                              std::to_string(wanted.ordinal) + ": " + why,
+                          "`pos-cli devices` lists what there is");
+    }
+    devices_.push_back(chosen->ordinal);
+  }
+  return {};
+}
+
+Status RestoreRun::Preflight() {
+  POS_RETURN_IF_ERROR(Report("preflight"));
+  if (request_.lazy()) {
+    return Invalid("lazy restore is not part of this version");
+  }
+  POS_RETURN_IF_ERROR(
+      supervisor_->FindImage(caller_, request_.image()).status());
+  POS_ASSIGN_OR_RETURN(
+      image_, supervisor_->store_->OpenImage(request_.image(), "a restore"));
+  POS_ASSIGN_OR_RETURN(const std::string criu, supervisor_->Criu());
+  POS_RETURN_IF_ERROR(RequireCriu(criu).status());
+  POS_RETURN_IF_ERROR(ChooseDevices());
+  const ckpt::Manifest& manifest = image_->manifest();
+  const SupervisorOptions& options = supervisor_->options_;
+  std::vector<std::uint64_t> needed(devices_.size());
+  for (std::size_t i = 0; i < manifest.sessions.size(); ++i) {
+    const ckpt::SessionRecord& session = manifest.sessions[i];
+    if (session.arena_base != options.arena_base ||
+        session.arena_bytes != options.arena_bytes ||
+        session.window_base != options.host_base ||
+        session.window_bytes != options.host_bytes) {
+      return Incompatible(
+          "the image's addresses are not those of this posd",
+          "configure arena and host_window as where it was made: " +
+              Hex(session.arena_base) + ", " + Hex(session.window_base));
+    }
+    POS_ASSIGN_OR_RETURN(const SessionAttachment attachment,
+                         ReadSession(i, manifest));
+    for (std::size_t d = 0;
+         d < attachment.granted_bytes.size() && d < needed.size(); ++d) {
+      needed[d] += attachment.granted_bytes[d];
+    }
+  }
+  for (std::size_t d = 0; d < needed.size(); ++d) {
+    const std::uint64_t free_bytes =
+        supervisor_->devices_->FreeBytes(devices_[d]);
+    if (needed[d] > free_bytes) {
+      return OutOfMemory("device " + std::to_string(devices_[d]) + " has " +
+                             std::to_string(free_bytes) +
+                             " bytes free, the image needs " +
+                             std::to_string(needed[d]),
+                         "choose another device with --device, or stop a job");
+    }
+  }
+  return {};
+}
+
+Status RestoreRun::MakeJob() {
+  const ckpt::Manifest& manifest = image_->manifest();
+  JobRecord record;
+  record.name = request_.name().empty() ? manifest.job.name : request_.name();
+  if (!IsSafeName(record.name)) {
+    return Invalid("'" + record.name + "' cannot be a job's name");
+  }
+  record.uid = manifest.owner_uid;
+  record.gid = manifest.owner_gid;
+  record.argv = manifest.job.argv;
+  record.cwd = manifest.job.cwd;
+  record.devices = devices_;
+  record.state = "restoring";
+  record.detached = true;
+  record.started_at = WallClockMs();
+  record.image = manifest.image;
+  // The job goes on in its log: what an ended job of the name has written is
+  // kept up to the image's length (pos-job cuts it).
+  POS_ASSIGN_OR_RETURN(job_, supervisor_->NewJob(record, true));
+  POS_RETURN_IF_ERROR(job_->TryBegin("a restore"));
+  job_->SetAttachClosed(true);
+  job_->Update([](JobRecord*) {});
+  return {};
+}
+
+Status RestoreRun::MakeMembers() {
+  const ckpt::Manifest& manifest = image_->manifest();
+  const SupervisorOptions& options = supervisor_->options_;
+  std::uint64_t next_session = 1;
+  for (std::size_t i = 0; i < manifest.sessions.size(); ++i) {
+    Member member;
+    POS_ASSIGN_OR_RETURN(member.image, ReadSession(i, manifest));
+    SessionRecordEntry& record = member.session.record;
+    record.session = member.image.session;
+    record.client_ns_pid = member.image.client_ns_pid;
+    record.verdict_address = member.image.verdict_address;
+    std::array<std::byte, 8> random;
+    RandomBytes(random);
+    record.host_file = JoinPath(options.host_file_dir,
+                                "pos-" + HexBytes(random) + "-" + job_->name() +
+                                    "-" + std::to_string(record.session));
+    POS_ASSIGN_OR_RETURN(
+        member.host_file,
+        OpenFile(record.host_file, O_RDWR | O_CREAT | O_EXCL, 0600));
+    if (::fchown(member.host_file.get(), manifest.owner_uid,
+                 manifest.owner_gid) != 0 ||
+        ::ftruncate(member.host_file.get(),
+                    static_cast<off_t>(options.host_bytes)) != 0) {
+      const int error = errno;
+      RemoveFile(record.host_file).IgnoreError();
+      return ErrnoStatus(error, record.host_file);
+    }
+    next_session = std::max(next_session, record.session + 1);
+    job_->AddSession(member.session);
+    members_.push_back(std::move(member));
+  }
+  job_->Update([&](JobRecord* r) { r->next_session = next_session; });
+  return {};
+}
+
+Status RestoreRun::LoadMember(std::size_t number, Member* member) {
+  const std::shared_ptr<DeviceTable> no_table;
+  DeviceTable& devices = *supervisor_->devices_;
+  POS_ASSIGN_OR_RETURN(member->session.runner,
+                       supervisor_->runners_->Take(devices_));
+  Runner* const runner = member->session.runner.get();
+  member->session.record.runner = runner->name();
+  job_->UpdateSession(member->session.record.session, [&](JobSession* s) {
+    s->runner = member->session.runner;
+    s->record.runner = runner->name();
+  });
+  const ckpt::Manifest& manifest = image_->manifest();
+  runner::ToRunner request;
+  runner::Load* const load = request.mutable_load();
+  load->set_session(member->session.record.session);
+  load->set_job(job_->name());
+  load->set_uid(manifest.owner_uid);
+  load->set_gid(manifest.owner_gid);
+  for (std::size_t d = 0; d < devices_.size(); ++d) {
+    const std::uint64_t wanted = d < member->image.granted_bytes.size()
+                                     ? member->image.granted_bytes[d]
+                                     : 0;
+    if (wanted != 0 &&
+        devices.Grant(runner->name(), devices_[d], wanted, wanted) == 0) {
+      return OutOfMemory("device " + std::to_string(devices_[d]) +
+                         " has not enough free memory");
+    }
+    load->add_granted_bytes(wanted);
+  }
+  POS_ASSIGN_OR_RETURN(const ckpt::SessionReadFiles files,
+                       image_->OpenSession(static_cast<std::uint32_t>(number)));
+  std::vector<int> fds = {member->host_file.get(), files.index.get()};
+  for (const auto& [id, fd] : files.packs) {
+    load->add_packs(id.bytes.data(), id.bytes.size());
+    fds.push_back(fd.get());
+  }
+  return runner->Call(request, fds, kLoadMs).status();
+}
+
+Status RestoreRun::StartTree() {
+  POS_ASSIGN_OR_RETURN(
+      const UniqueFd images,
+      OpenFile(JoinPath(image_->directory(), "criu"), O_RDONLY | O_DIRECTORY));
+  job::JobConfig config;
+  config.set_name(job_->name());
+  config.set_directory(job_->directory());
+  POS_ASSIGN_OR_RETURN(const std::string criu, supervisor_->Criu());
+  config.set_criu(criu);
+  config.mutable_stdio()->set_log_attached(true);
+  job::StartRestore* const restore = config.mutable_restore();
+  std::vector<int> fds = {images.get()};
+  restore->set_images_fd(1);
+  restore->set_files(PolicyOf(request_.files()));
+  restore->set_copy_directory(request_.copy_directory());
+  restore->set_timeout_ms(supervisor_->options_.criu_restore_ms);
+  restore->set_hold_ms(kHoldMs);
+  restore->set_cut_log(job_->name() == image_->manifest().job.name);
+  for (const Member& member : members_) {
+    job::ReplacedFile* const file = restore->add_replace();
+    file->set_path(member.image.host_file);
+    fds.push_back(member.host_file.get());
+    file->set_fd(static_cast<std::uint32_t>(fds.size()));
+  }
+  POS_RETURN_IF_ERROR(supervisor_->StartPosJob(job_, config, fds));
+  const Deadline until =
+      Deadline::AfterMs(supervisor_->options_.criu_restore_ms + kJobMs);
+  const auto gave_up = [this] {
+    return !job_->record().alive() || !Report("restore").ok();
+  };
+  if (job_->WaitRestoreHeld(until, gave_up)) return {};
+  if (cancelled_) return Aborted("the restore was cancelled");
+  // The reason came with the event that ended it.
+  const Status status = job_->WaitStarted(Deadline::AfterMs(1));
+  return status.ok() ? Timeout("CRIU did not restore the job in time") : status;
+}
+
+Status RestoreRun::Load() {
+  POS_RETURN_IF_ERROR(Report("load"));
+  // The files behind pinned memory are filled by the runners, and the tree maps
+  // them when it runs; both may happen at once.
+  std::vector<std::thread> threads;
+  for (std::size_t i = 0; i < members_.size(); ++i) {
+    threads.emplace_back(
+        [this, i] { members_[i].status = LoadMember(i, &members_[i]); });
+  }
+  const Status tree = StartTree();
+  for (std::thread& thread : threads) thread.join();
+  loaded_ns_ = MonotonicNs();
+  for (const Member& member : members_) {
+    POS_RETURN_IF_ERROR(member.status);
+  }
+  return tree;
+}
+
+Status RestoreRun::Admit() {
+  POS_RETURN_IF_ERROR(Report("admit"));
+  job::ToJob request;
+  request.mutable_verdict()->set_kind(job::Verdict::RESUME);
+  POS_RETURN_IF_ERROR(job_->Call(request, {}, kJobMs).status());
+  POS_RETURN_IF_ERROR(job_->WaitStarted(Deadline::AfterMs(kJobMs)));
+  job_->ForgetReturns();
+  job_->SetAttachClosed(false);
+  for (const Member& member : members_) {
+    POS_RETURN_IF_ERROR(supervisor_->WriteVerdict(job_, member.session, 0));
+  }
+  std::uint64_t last_ns = 0;
+  if (!job_->WaitReturned(members_.size(), Deadline::AfterMs(kReturnMs),
+                          &admitted_ns_, &last_ns)) {
+    return Timeout("a process of the job did not come back to its session");
+  }
+  if (members_.empty()) admitted_ns_ = MonotonicNs();
+  job_->Update([](JobRecord* r) {
+    if (r->state == "restoring") r->state = "running";
+  });
+  return {};
+}
+
+void RestoreRun::Undo() {
+  if (job_ == nullptr) return;
+  job::ToJob request;
+  request.mutable_verdict()->set_kind(job::Verdict::ABORT);
+  job_->Call(request, {}, kJobMs).status().IgnoreError();
+  supervisor_->SendSignal(job_, SIGKILL, true).IgnoreError();
+  job_->WaitEnded(Deadline::AfterMs(kJobMs), nullptr);
+  supervisor_->DropTokens(job_.get());
+  for (const Member& member : members_) {
+    if (member.session.runner != nullptr) {
+      supervisor_->runners_->End(member.session.runner);
+    }
+    RemoveFile(member.session.record.host_file).IgnoreError();
+  }
+  job_->End();
+  supervisor_->DropJob(job_);
+}
+
+Result<v1::RestoreResult> Supervisor::Restore(
+    const Caller& caller, const v1::RestoreRequest& request,
+    const ProgressFunction& progress) {
+  RestoreRun run(this, caller, request, progress);
+  return run.Run();
+}
+
+}  // namespace pos

@@ -1,0 +1,67 @@
+// One restore: from an image to a job that runs.
+//
+//   preflight  the image and all that it needs, before anything is touched
+//   load       runners make handles and memory, CRIU makes the process tree;
+//              both at once
+//   admit      each client is told to come back; gates open
+//
+// What fails before "admit" leaves nothing behind: no job, no process, no file.
+//
+// Threads: one runs Run.
+#ifndef POS_DAEMON_RESTORE_H_
+#define POS_DAEMON_RESTORE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ckpt/store/image.h"
+#include "pos/daemon/image_info.h"
+#include "pos/daemon/supervisor.h"
+
+namespace pos {
+
+class RestoreRun {
+ public:
+  RestoreRun(Supervisor* supervisor, Caller caller, v1::RestoreRequest request,
+             ProgressFunction progress);
+
+  Result<v1::RestoreResult> Run();
+
+ private:
+  struct Member {
+    SessionAttachment image;
+    JobSession session;
+    UniqueFd host_file;
+    Status status;
+  };
+
+  Status Preflight();
+  Status ChooseDevices();
+  Status MakeJob();
+  Status MakeMembers();
+  Status Load();
+  Status LoadMember(std::size_t number, Member* member);
+  Status StartTree();
+  Status Admit();
+  void Undo();
+  Status Report(const std::string& phase);
+
+  Supervisor* const supervisor_;
+  const Caller caller_;
+  const v1::RestoreRequest request_;
+  const ProgressFunction progress_;
+  const std::uint64_t started_ns_;
+  std::unique_ptr<ckpt::ImageHandle> image_;
+  std::vector<int> devices_;
+  std::shared_ptr<Job> job_;
+  std::vector<Member> members_;
+  std::uint64_t loaded_ns_ = 0;
+  std::uint64_t admitted_ns_ = 0;
+  bool cancelled_ = false;
+};
+
+}  // namespace pos
+
+#endif  // POS_DAEMON_RESTORE_H_

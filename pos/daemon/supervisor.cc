@@ -1,0 +1,144 @@
+// Start and end of posd.
+#include "pos/daemon/supervisor.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "ckpt/criu/criu.h"
+#include "pos/base/bytes.h"
+#include "pos/base/files.h"
+#include "pos/base/log.h"
+#include "pos/daemon/build_id.h"
+
+namespace pos {
+namespace {
+
+constexpr std::size_t kTaskThreads = 8;
+
+}  // namespace
+
+Supervisor::Supervisor(SupervisorOptions options)
+    : options_(std::move(options)) {}
+
+Supervisor::~Supervisor() {
+  if (tasks_ != nullptr) tasks_->Stop();
+  if (runners_ != nullptr) runners_->Close();
+  std::map<std::string, JobPtr> jobs;
+  {
+    MutexLock lock(&mu_);
+    jobs.swap(jobs_);
+    expected_.clear();
+  }
+  for (const auto& [name, job] : jobs) job->SetClient(nullptr);
+  jobs.clear();
+  if (loop_ != nullptr) loop_->Stop();
+}
+
+Status Supervisor::MakeDirectories() {
+  jobs_dir_ = JoinPath(options_.state_dir, "jobs");
+  runners_dir_ = JoinPath(options_.runtime_dir, "runners");
+  attach_path_ = JoinPath(options_.runtime_dir, "attach.sock");
+  // Below the state directory everything is the service's own; what clients
+  // must reach (the client library, the attach socket) is opened to them below.
+  POS_RETURN_IF_ERROR(pos::MakeDirectories(options_.state_dir, 0711));
+  POS_RETURN_IF_ERROR(pos::MakeDirectories(jobs_dir_, 0700));
+  POS_RETURN_IF_ERROR(pos::MakeDirectories(options_.runtime_dir, 0711));
+  return pos::MakeDirectories(runners_dir_, 0700);
+}
+
+// A copy under its build id: CRIU refuses to restore a process whose mapped
+// files have changed, so the library of an image has to stay as it was.
+Status Supervisor::InstallShim() {
+  POS_ASSIGN_OR_RETURN(const std::string id, ElfBuildId(options_.shim));
+  shim_dir_ = JoinPath(JoinPath(options_.state_dir, "shim"), id);
+  const std::string library = JoinPath(shim_dir_, "libcuda.so.1");
+  if (PathExists(library)) return {};
+  POS_RETURN_IF_ERROR(pos::MakeDirectories(shim_dir_, 0755));
+  POS_ASSIGN_OR_RETURN(const std::string content,
+                       ReadWholeFile(options_.shim, 256u << 20));
+  POS_RETURN_IF_ERROR(ReplaceFile(library, content, 0755));
+  // Some programs ask for the name without a version.
+  const std::string plain = JoinPath(shim_dir_, "libcuda.so");
+  if (::symlink("libcuda.so.1", plain.c_str()) != 0 && errno != EEXIST) {
+    return ErrnoStatus(errno, plain);
+  }
+  return {};
+}
+
+Status Supervisor::ListenForAttaches() {
+  // Anybody may connect: what counts is which job the process belongs to.
+  POS_ASSIGN_OR_RETURN(attach_listener_,
+                       ControlChannel::Listen(attach_path_, 0666));
+  attach_watch_ =
+      loop_->Add(attach_listener_.get(), [this] { OnAttachListener(); });
+  return {};
+}
+
+Status Supervisor::Start() {
+  POS_RETURN_IF_ERROR(MakeDirectories());
+  POS_RETURN_IF_ERROR(InstallShim());
+  ckpt::StoreOptions store_options;
+  store_options.chunk_bytes = options_.chunk_bytes;
+  POS_ASSIGN_OR_RETURN(
+      store_,
+      ckpt::Store::Open(JoinPath(options_.state_dir, "store"), store_options));
+  POS_ASSIGN_OR_RETURN(loop_, EventLoop::Create());
+  devices_ = std::make_unique<DeviceTable>();
+  devices_->Publish(options_.devices);
+  tasks_ = std::make_unique<TaskPool>(kTaskThreads);
+  RunnerPoolOptions pool;
+  pool.program = JoinPath(options_.program_dir, "pos-runner");
+  pool.directory = runners_dir_;
+  pool.log_level = options_.log_level;
+  pool.warm = options_.warm_runners;
+  pool.arena_base = options_.arena_base;
+  pool.arena_bytes = options_.arena_bytes;
+  pool.host_base = options_.host_base;
+  pool.host_bytes = options_.host_bytes;
+  pool.ring_bytes = options_.ring_bytes;
+  pool.staging_bytes = options_.staging_bytes;
+  pool.stage_threads = options_.stage_threads;
+  runners_ = std::make_unique<RunnerPool>(loop_.get(), devices_.get(), pool);
+  runners_->SetHandlers(
+      [this](const std::shared_ptr<Runner>& runner,
+             const runner::Event& event) { OnRunnerEvent(runner, event); },
+      [this](const std::shared_ptr<Runner>& runner) { OnRunnerGone(runner); });
+  loop_->Start();
+  Recover();
+  runners_->KeepWarm();
+  return ListenForAttaches();
+}
+
+void Supervisor::Shutdown(bool keep_jobs) {
+  std::vector<JobPtr> jobs;
+  {
+    MutexLock lock(&mu_);
+    shutting_down_ = true;
+    for (const auto& [name, job] : jobs_) jobs.push_back(job);
+  }
+  if (attach_watch_ != 0) loop_->Remove(attach_watch_);
+  if (keep_jobs) return;
+  std::vector<std::thread> stops;
+  for (const JobPtr& job : jobs) {
+    if (!job->record().alive()) continue;
+    stops.emplace_back([this, job] {
+      v1::StopRequest request;
+      request.set_job(job->name());
+      Caller root;
+      Stop(root, request).status().IgnoreError();
+    });
+  }
+  for (std::thread& stop : stops) stop.join();
+}
+
+Result<std::string> Supervisor::Criu() const {
+  if (!options_.criu.empty()) return options_.criu;
+  return FindCriu(options_.program_dir);
+}
+
+}  // namespace pos

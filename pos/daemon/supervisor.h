@@ -1,0 +1,188 @@
+// posd: jobs, devices, images, and the life of everything around them.
+//
+// Threads: ControlApi's methods on any number of threads; events of runners on
+//   the event loop; events of a pos-job on its client's thread; attaches on the
+//   task pool.
+// Locks:   mu_ guards the tables and is never held across a call to another
+//   process. A Job has locks of its own, after mu_.
+#ifndef POS_DAEMON_SUPERVISOR_H_
+#define POS_DAEMON_SUPERVISOR_H_
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ckpt/store/store.h"
+#include "pos/base/mutex.h"
+#include "pos/daemon/control_api.h"
+#include "pos/daemon/device_table.h"
+#include "pos/daemon/event_loop.h"
+#include "pos/daemon/job.h"
+#include "pos/daemon/runner_pool.h"
+#include "pos/daemon/task_pool.h"
+#include "remoting/wire/attach.h"
+
+namespace pos {
+
+struct SupervisorOptions {
+  std::string state_dir;
+  std::string runtime_dir;    // sockets
+  std::string program_dir;    // pos-runner, pos-job
+  std::string shim;           // the client library as built
+  std::string host_file_dir;  // on tmpfs: files behind host windows
+  std::string log_level = "info";
+  std::string criu;  // empty: looked for
+  std::vector<NodeDevice> devices;
+  std::size_t warm_runners = 1;
+  std::uint32_t stage_threads = 0;
+  std::uint64_t arena_base = 0x200000000000;
+  std::uint64_t arena_bytes = 4ull << 40;
+  std::uint64_t host_base = 0x300000000000;
+  std::uint64_t host_bytes = 64ull << 30;
+  std::uint64_t ring_bytes = 1u << 20;
+  std::uint64_t staging_bytes = 32u << 20;
+  std::uint32_t chunk_bytes = 2u << 20;
+  std::string compress = "auto";
+  std::uint32_t write_depth = 4;
+  std::uint64_t drain_ms = 2000;
+  std::uint32_t quiesce_retries = 5;
+  std::uint64_t quiesce_backoff_ms = 200;
+  std::uint64_t criu_dump_ms = 600'000;
+  std::uint64_t criu_restore_ms = 600'000;
+  std::uint64_t stop_grace_ms = 10'000;
+  std::size_t ended_jobs = 100;  // remembered
+};
+
+class Supervisor : public ControlApi {
+ public:
+  explicit Supervisor(SupervisorOptions options);
+  ~Supervisor() override;
+
+  // Opens the store, finds what an earlier posd left behind, serves attaches.
+  Status Start();
+  // `keep_jobs`: they go on without posd; else they are stopped first.
+  void Shutdown(bool keep_jobs);
+
+  Result<v1::RunReply> Run(const Caller& caller, const v1::RunRequest& request,
+                           StdioFds stdio) override;
+  Result<v1::WaitReply> Wait(const Caller& caller,
+                             const v1::WaitRequest& request,
+                             const std::function<bool()>& cancelled) override;
+  Status Signal(const Caller& caller,
+                const v1::SignalRequest& request) override;
+  Status SetTerminal(const Caller& caller,
+                     const v1::SetTerminalRequest& request) override;
+  Result<v1::PsReply> Ps(const Caller& caller,
+                         const v1::PsRequest& request) override;
+  Status Logs(const Caller& caller, const v1::LogsRequest& request,
+              const std::function<bool(std::string_view)>& write,
+              const std::function<bool()>& cancelled) override;
+  Result<v1::StopReply> Stop(const Caller& caller,
+                             const v1::StopRequest& request) override;
+  Result<v1::DevicesReply> Devices(const Caller& caller) override;
+  Result<v1::CheckReply> Check(const Caller& caller) override;
+  Result<v1::CheckpointResult> Checkpoint(
+      const Caller& caller, const v1::CheckpointRequest& request,
+      const ProgressFunction& progress) override;
+  Result<v1::RestoreResult> Restore(const Caller& caller,
+                                    const v1::RestoreRequest& request,
+                                    const ProgressFunction& progress) override;
+  Result<v1::ListImagesReply> ListImages(const Caller& caller) override;
+  Result<v1::ShowImageReply> ShowImage(const Caller& caller,
+                                       const std::string& image) override;
+  Result<v1::VerifyResult> VerifyImage(
+      const Caller& caller, const std::string& image,
+      const ProgressFunction& progress) override;
+  Status RemoveImage(const Caller& caller, const std::string& image) override;
+
+ private:
+  friend class CheckpointRun;
+  friend class RestoreRun;
+
+  using JobPtr = std::shared_ptr<Job>;
+
+  // Start's steps.
+  Status MakeDirectories();
+  Status InstallShim();
+  Status ListenForAttaches();
+  void Recover();
+  void RecoverJob(const std::string& name,
+                  std::vector<RunnerPool::Found>* runners);
+  void RecoverSessions(const JobPtr& job,
+                       std::vector<RunnerPool::Found>* runners, bool tree_held);
+
+  // Jobs.
+  [[nodiscard]] std::string JobDirectory(const std::string& name) const;
+  Result<JobPtr> FindJob(const Caller& caller, const std::string& name)
+      POS_EXCLUDES(mu_);
+  // Takes the name and makes the directory. A name that a living job has is
+  // kExists, or, with `or_next`, followed by -2, -3, …
+  Result<JobPtr> NewJob(JobRecord record, bool or_next) POS_EXCLUDES(mu_);
+  void DropJob(const JobPtr& job) POS_EXCLUDES(mu_);
+  void ForgetOldJobs() POS_EXCLUDES(mu_);
+  Status StartPosJob(const JobPtr& job, const job::JobConfig& config,
+                     std::span<const int> fds);
+  [[nodiscard]] job::JobClient::Handlers HandlersFor(const JobPtr& job);
+  void OnJobEvent(const JobPtr& job, const job::Event& event);
+  void OnJobEnded(const JobPtr& job);
+  std::vector<std::string> JobEnvironment(const v1::RunRequest& request) const;
+  void EndSessions(const JobPtr& job);
+  Status SendSignal(const JobPtr& job, int signal, bool everyone);
+
+  // Sessions.
+  void OnAttachListener();
+  void HandleAttach(UniqueFd socket);
+  Status AttachNew(const JobPtr& job, UniqueFd socket, pid_t pid);
+  Status AttachAgain(const wire::Token& token, UniqueFd socket, pid_t pid);
+  JobPtr JobOfProcess(pid_t pid) POS_EXCLUDES(mu_);
+  void OnRunnerEvent(const std::shared_ptr<Runner>& runner,
+                     const runner::Event& event);
+  void OnRunnerGone(const std::shared_ptr<Runner>& runner);
+  std::optional<std::pair<JobPtr, JobSession>> SessionOf(const Runner* runner)
+      POS_EXCLUDES(mu_);
+  Result<UniqueFd> MakeHostFile(const JobPtr& job, std::uint64_t session,
+                                std::string* path);
+  // Tells a detached client to come back: a fresh token, written into it.
+  Status WriteVerdict(const JobPtr& job, const JobSession& session,
+                      std::uint32_t epoch);
+  void DropTokens(const Job* job) POS_EXCLUDES(mu_);
+
+  // Images.
+  Result<ckpt::ImageSummary> FindImage(const Caller& caller,
+                                       const std::string& image);
+  Result<std::string> Criu() const;
+
+  const SupervisorOptions options_;
+  std::string jobs_dir_;
+  std::string runners_dir_;
+  std::string attach_path_;
+  std::string shim_dir_;
+  std::unique_ptr<EventLoop> loop_;
+  std::unique_ptr<DeviceTable> devices_;
+  std::unique_ptr<RunnerPool> runners_;
+  std::unique_ptr<ckpt::Store> store_;
+  std::unique_ptr<TaskPool> tasks_;
+  UniqueFd attach_listener_;
+  std::uint64_t attach_watch_ = 0;
+
+  Mutex mu_;
+  std::map<std::string, JobPtr> jobs_ POS_GUARDED_BY(mu_);
+  // Sessions whose client was told to come back.
+  struct Expected {
+    wire::Token token;
+    JobPtr job;
+    std::uint64_t session;
+  };
+  std::vector<Expected> expected_ POS_GUARDED_BY(mu_);
+  bool shutting_down_ POS_GUARDED_BY(mu_) = false;
+};
+
+[[nodiscard]] v1::JobState JobStateOf(const std::string& name);
+
+}  // namespace pos
+
+#endif  // POS_DAEMON_SUPERVISOR_H_

@@ -1,0 +1,456 @@
+// Jobs: run, wait, signal, ps, logs, stop.
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+
+#include "pos/base/files.h"
+#include "pos/base/log.h"
+#include "pos/base/process.h"
+#include "pos/daemon/supervisor.h"
+
+namespace pos {
+namespace {
+
+constexpr std::uint64_t kStartMs = 30'000;
+constexpr std::uint64_t kRequestMs = 10'000;
+constexpr std::uint64_t kLogPollNs = 100'000'000;
+
+struct StateRow {
+  v1::JobState state;
+  const char* name;
+};
+constexpr std::array<StateRow, 9> kStates = {{
+    {v1::STARTING, "starting"},
+    {v1::RUNNING, "running"},
+    {v1::CHECKPOINTING, "checkpointing"},
+    {v1::STOPPED, "stopped"},
+    {v1::RESTORING, "restoring"},
+    {v1::MIGRATING, "migrating"},
+    {v1::IN_DOUBT, "in-doubt"},
+    {v1::EXITED, "exited"},
+    {v1::FAILED, "failed"},
+}};
+
+// A job's name from its program: "python3" of "/usr/bin/python3".
+std::string NameOf(const std::string& program) {
+  std::string name = std::filesystem::path(program).filename();
+  for (char& c : name) {
+    if (!IsSafeName(std::string("a") + c)) c = '_';
+  }
+  name = name.substr(0, 40);
+  return IsSafeName(name) ? name : "job";
+}
+
+}  // namespace
+
+v1::JobState JobStateOf(const std::string& name) {
+  for (const StateRow& row : kStates) {
+    if (name == row.name) return row.state;
+  }
+  return v1::FAILED;
+}
+
+std::string Supervisor::JobDirectory(const std::string& name) const {
+  return JoinPath(jobs_dir_, name);
+}
+
+Result<Supervisor::JobPtr> Supervisor::FindJob(const Caller& caller,
+                                               const std::string& name) {
+  MutexLock lock(&mu_);
+  const auto it = jobs_.find(name);
+  if (it == jobs_.end() ||
+      (caller.uid != 0 && caller.uid != it->second->uid())) {
+    return NoSuch("no job '" + name + "'", "`pos-cli ps` lists the jobs");
+  }
+  return it->second;
+}
+
+Result<Supervisor::JobPtr> Supervisor::NewJob(JobRecord record, bool or_next) {
+  const std::string wanted = record.name;
+  JobPtr job;
+  JobPtr replaced;
+  {
+    MutexLock lock(&mu_);
+    if (shutting_down_) return Closed("posd is ending");
+    for (int n = 2;; ++n) {
+      const auto it = jobs_.find(record.name);
+      if (it == jobs_.end()) break;
+      const bool free_name =
+          !it->second->record().alive() &&
+          (record.uid == 0 || it->second->uid() == record.uid);
+      if (free_name && !or_next) {
+        replaced = it->second;
+        break;
+      }
+      if (!or_next) {
+        return Exists("a job named '" + wanted + "' is there",
+                      "choose another --name, or stop it first");
+      }
+      record.name = wanted + "-" + std::to_string(n);
+    }
+    job = std::make_shared<Job>(record, JobDirectory(record.name));
+    jobs_[record.name] = job;
+  }
+  if (replaced != nullptr) replaced->SetClient(nullptr);
+  Status status = RemoveTree(job->directory());
+  if (status.ok()) status = pos::MakeDirectories(job->directory(), 0700);
+  if (!status.ok()) {
+    DropJob(job);
+    return status;
+  }
+  return job;
+}
+
+void Supervisor::DropJob(const JobPtr& job) {
+  job->SetClient(nullptr);
+  {
+    MutexLock lock(&mu_);
+    const auto it = jobs_.find(job->name());
+    if (it == jobs_.end() || it->second != job) return;
+    jobs_.erase(it);
+  }
+  RemoveTree(job->directory()).IgnoreError();
+}
+
+void Supervisor::ForgetOldJobs() {
+  std::vector<JobPtr> ended;
+  {
+    MutexLock lock(&mu_);
+    for (const auto& [name, job] : jobs_) {
+      if (!job->record().alive()) ended.push_back(job);
+    }
+  }
+  if (ended.size() <= options_.ended_jobs) return;
+  std::sort(ended.begin(), ended.end(), [](const JobPtr& a, const JobPtr& b) {
+    return a->record().started_at < b->record().started_at;
+  });
+  ended.resize(ended.size() - options_.ended_jobs);
+  for (const JobPtr& job : ended) DropJob(job);
+}
+
+job::JobClient::Handlers Supervisor::HandlersFor(const JobPtr& job) {
+  // Weak: the client that calls these belongs to the job.
+  const std::weak_ptr<Job> weak = job;
+  job::JobClient::Handlers handlers;
+  handlers.event = [this, weak](const job::Event& event) {
+    if (const JobPtr j = weak.lock()) OnJobEvent(j, event);
+  };
+  handlers.closed = [this, weak] {
+    const JobPtr j = weak.lock();
+    if (j == nullptr || !j->record().alive()) return;
+    j->OnLost("pos-job is gone");
+    OnJobEnded(j);
+  };
+  return handlers;
+}
+
+void Supervisor::OnJobEvent(const JobPtr& job, const job::Event& event) {
+  job->OnEvent(event);
+  if (event.has_ended() || event.has_start_failed()) OnJobEnded(job);
+}
+
+void Supervisor::OnJobEnded(const JobPtr& job) {
+  const JobRecord record = job->record();
+  POS_LOG(kInfo, "job ended",
+          {{"job", job->name()},
+           {"state", record.state},
+           {"exit_code", record.exit_code}});
+  DropTokens(job.get());
+  // On another thread: this may be the job's own, which must not be waited for.
+  tasks_->Post([this, job] {
+    job->AckExit();
+    // A checkpoint may be reading a runner's memory; it ends its sessions.
+    if (job->TryBegin("ending").ok()) {
+      EndSessions(job);
+      job->End();
+    }
+    ForgetOldJobs();
+  });
+}
+
+void Supervisor::EndSessions(const JobPtr& job) {
+  for (const JobSession& session : job->sessions()) {
+    if (session.runner != nullptr) runners_->End(session.runner);
+    job->RemoveSession(session.record.session);
+    RemoveFile(session.record.host_file).IgnoreError();
+  }
+}
+
+std::vector<std::string> Supervisor::JobEnvironment(
+    const v1::RunRequest& request) const {
+  std::vector<std::string> environment;
+  std::string library_path = shim_dir_;
+  for (const std::string& entry : request.environment()) {
+    constexpr std::string_view kPath = "LD_LIBRARY_PATH=";
+    if (entry.starts_with(kPath)) {
+      const std::string rest = entry.substr(kPath.size());
+      if (!rest.empty()) library_path += ":" + rest;
+    } else if (!entry.starts_with("POS_ATTACH=")) {
+      environment.push_back(entry);
+    }
+  }
+  environment.push_back("LD_LIBRARY_PATH=" + library_path);
+  environment.push_back("POS_ATTACH=" + attach_path_);
+  return environment;
+}
+
+Status Supervisor::StartPosJob(const JobPtr& job, const job::JobConfig& config,
+                               std::span<const int> fds) {
+  POS_ASSIGN_OR_RETURN(
+      std::unique_ptr<job::JobClient> client,
+      job::JobClient::Spawn(JoinPath(options_.program_dir, "pos-job"), config,
+                            fds, HandlersFor(job)));
+  const std::int32_t init_pid = client->hello().init_pid();
+  job->SetClient(std::move(client));
+  job->Update([&](JobRecord* r) { r->init_pid = init_pid; });
+  return {};
+}
+
+Result<v1::RunReply> Supervisor::Run(const Caller& caller,
+                                     const v1::RunRequest& request,
+                                     StdioFds stdio) {
+  if (request.argv_size() == 0 || request.argv(0).empty()) {
+    return Invalid("no program is named", "pos-cli run -- PROGRAM ARGS");
+  }
+  JobRecord record;
+  record.name =
+      request.name().empty() ? NameOf(request.argv(0)) : request.name();
+  if (!IsSafeName(record.name)) {
+    return Invalid("'" + record.name + "' cannot be a job's name",
+                   "use letters, digits, '.', '_' and '-', at most 64");
+  }
+  POS_ASSIGN_OR_RETURN(record.devices, devices_->Choose(request.device()));
+  record.uid = caller.uid;
+  record.gid = caller.gid;
+  record.argv.assign(request.argv().begin(), request.argv().end());
+  record.cwd = request.directory();
+  record.state = "starting";
+  record.started_at = WallClockMs();
+  record.detached =
+      !stdio.in.valid() && !stdio.out.valid() && !stdio.err.valid();
+
+  job::JobConfig config;
+  job::StartProgram* const start = config.mutable_start();
+  for (const std::string& arg : request.argv()) start->add_argv(arg);
+  for (const std::string& entry : JobEnvironment(request)) {
+    start->add_environment(entry);
+  }
+  start->set_directory(request.directory());
+  start->set_uid(caller.uid);
+  start->set_gid(caller.gid);
+  for (const gid_t group : caller.groups) start->add_groups(group);
+  start->set_umask(request.umask());
+  for (const v1::ResourceLimit& limit : request.limits()) {
+    job::ResourceLimit* const l = start->add_limits();
+    l->set_resource(limit.resource());
+    l->set_soft(limit.soft());
+    l->set_hard(limit.hard());
+  }
+  std::vector<int> fds;
+  job::Stdio* const streams = config.mutable_stdio();
+  const auto add = [&fds](const UniqueFd& fd) -> std::uint32_t {
+    if (!fd.valid()) return 0;
+    fds.push_back(fd.get());
+    return static_cast<std::uint32_t>(fds.size());
+  };
+  streams->set_stdin_fd(add(stdio.in));
+  streams->set_stdout_fd(add(stdio.out));
+  streams->set_stderr_fd(add(stdio.err));
+  streams->set_log_attached(true);
+  streams->set_caller_gone(job::Stdio::BREAK_PIPE);
+  streams->set_stdin_paused(request.stdin_paused());
+  if (request.has_window()) {
+    streams->mutable_window()->set_rows(request.window().rows());
+    streams->mutable_window()->set_columns(request.window().columns());
+    streams->mutable_window()->set_x_pixels(request.window().x_pixels());
+    streams->mutable_window()->set_y_pixels(request.window().y_pixels());
+  }
+
+  // A name that the user chose is his; one that was made up may be counted on.
+  POS_ASSIGN_OR_RETURN(const JobPtr job,
+                       NewJob(record, request.name().empty()));
+  config.set_name(job->name());
+  config.set_directory(job->directory());
+  if (const Result<std::string> criu = Criu(); criu.ok()) {
+    config.set_criu(*criu);
+  }
+  job->Update([](JobRecord*) {});
+  Status status = StartPosJob(job, config, fds);
+  if (status.ok()) status = job->WaitStarted(Deadline::AfterMs(kStartMs));
+  if (!status.ok()) {
+    DropJob(job);
+    return status;
+  }
+  const JobRecord started = job->record();
+  v1::RunReply reply;
+  reply.set_job(job->name());
+  reply.set_pid(started.pid);
+  reply.set_ns_pid(started.ns_pid);
+  return reply;
+}
+
+Result<v1::WaitReply> Supervisor::Wait(const Caller& caller,
+                                       const v1::WaitRequest& request,
+                                       const std::function<bool()>& cancelled) {
+  POS_ASSIGN_OR_RETURN(const JobPtr job, FindJob(caller, request.job()));
+  // No bound but the job's life: that is what waiting for a job means.
+  while (!job->WaitEnded(Deadline::AfterMs(60'000), cancelled)) {
+    if (cancelled()) return Aborted("no longer waiting");
+  }
+  const JobRecord record = job->record();
+  v1::WaitReply reply;
+  reply.set_state(JobStateOf(record.state));
+  reply.set_exit_code(record.exit_code);
+  reply.set_message(record.message);
+  return reply;
+}
+
+Status Supervisor::SendSignal(const JobPtr& job, int signal, bool everyone) {
+  job::ToJob request;
+  request.mutable_signal()->set_signal(signal);
+  request.mutable_signal()->set_everyone(everyone);
+  return job->Call(request, {}, kRequestMs).status();
+}
+
+Status Supervisor::Signal(const Caller& caller,
+                          const v1::SignalRequest& request) {
+  POS_ASSIGN_OR_RETURN(const JobPtr job, FindJob(caller, request.job()));
+  if (request.signal() < 1 || request.signal() > SIGRTMAX) {
+    return Invalid("no signal " + std::to_string(request.signal()));
+  }
+  return SendSignal(job, request.signal(), false);
+}
+
+Status Supervisor::SetTerminal(const Caller& caller,
+                               const v1::SetTerminalRequest& request) {
+  POS_ASSIGN_OR_RETURN(const JobPtr job, FindJob(caller, request.job()));
+  if (request.has_window()) {
+    job::ToJob message;
+    job::WindowSize* const window = message.mutable_window();
+    window->set_rows(request.window().rows());
+    window->set_columns(request.window().columns());
+    window->set_x_pixels(request.window().x_pixels());
+    window->set_y_pixels(request.window().y_pixels());
+    POS_RETURN_IF_ERROR(job->Call(message, {}, kRequestMs).status());
+  }
+  if (request.set_stdin()) {
+    job::ToJob message;
+    message.mutable_set_stdin()->set_read(request.read_stdin());
+    POS_RETURN_IF_ERROR(job->Call(message, {}, kRequestMs).status());
+  }
+  return {};
+}
+
+Result<v1::PsReply> Supervisor::Ps(const Caller& caller,
+                                   const v1::PsRequest& request) {
+  std::vector<JobPtr> jobs;
+  {
+    MutexLock lock(&mu_);
+    for (const auto& [name, job] : jobs_) {
+      if (caller.uid == 0 || caller.uid == job->uid()) jobs.push_back(job);
+    }
+  }
+  v1::PsReply reply;
+  for (const JobPtr& job : jobs) {
+    const JobRecord record = job->record();
+    if (!record.alive() && !request.all()) continue;
+    v1::Job* const out = reply.add_jobs();
+    out->set_job(record.name);
+    out->set_pid(record.pid);
+    out->set_state(JobStateOf(record.state));
+    out->set_has_exit_code(record.has_exit_code);
+    out->set_exit_code(record.exit_code);
+    for (const int device : record.devices) {
+      out->add_devices(std::to_string(device));
+    }
+    out->set_uid(record.uid);
+    out->set_started_at(record.started_at);
+    std::string command;
+    for (const std::string& arg : record.argv) {
+      command += (command.empty() ? "" : " ") + arg;
+    }
+    out->set_command(command);
+    out->set_message(record.message);
+    for (const JobSession& session : job->sessions()) {
+      v1::Session* const s = out->add_sessions();
+      s->set_session(std::to_string(session.record.session));
+      s->set_pid(session.record.client_pid);
+      if (session.runner == nullptr) continue;
+      runner::ToRunner ping;
+      ping.mutable_ping();
+      const auto state = session.runner->Call(ping, {}, 1000);
+      if (!state.ok()) continue;
+      s->set_calls(state->body.state().calls());
+      s->set_device_bytes(state->body.state().device_bytes());
+    }
+  }
+  return reply;
+}
+
+Status Supervisor::Logs(const Caller& caller, const v1::LogsRequest& request,
+                        const std::function<bool(std::string_view)>& write,
+                        const std::function<bool()>& cancelled) {
+  POS_ASSIGN_OR_RETURN(const JobPtr job, FindJob(caller, request.job()));
+  std::uint64_t offset = 0;
+  std::array<char, 65536> buffer;
+  for (;;) {
+    // Looked at before the log: what is in it now may be all there will be.
+    const bool ended = !job->record().alive();
+    Result<UniqueFd> fd = OpenFile(job->LogPath(), O_RDONLY);
+    while (fd.ok()) {
+      const ssize_t n = ::pread(fd->get(), buffer.data(), buffer.size(),
+                                static_cast<off_t>(offset));
+      if (n <= 0) break;
+      offset += static_cast<std::uint64_t>(n);
+      if (!write({buffer.data(), static_cast<std::size_t>(n)})) return {};
+    }
+    if (!request.follow() || ended) return {};
+    if (cancelled()) return Aborted("no longer following");
+    SleepNs(kLogPollNs);
+  }
+}
+
+Result<v1::StopReply> Supervisor::Stop(const Caller& caller,
+                                       const v1::StopRequest& request) {
+  POS_ASSIGN_OR_RETURN(const JobPtr job, FindJob(caller, request.job()));
+  v1::StopReply reply;
+  // Ask as a user at the terminal would, insist, end it. Whatever does not
+  // react in its time moves on to the next rung.
+  struct Rung {
+    const char* name;
+    int signal;
+    bool everyone;
+    std::uint64_t wait_ms;
+  };
+  const std::uint64_t grace = options_.stop_grace_ms;
+  const std::array<Rung, 3> ladder = {{{"asked", SIGINT, false, grace},
+                                       {"SIGTERM", SIGTERM, true, grace / 2},
+                                       {"SIGKILL", SIGKILL, true, 10'000}}};
+  for (const Rung& rung : ladder) {
+    if (request.now() && rung.signal != SIGKILL) continue;
+    if (!job->record().alive()) break;
+    reply.set_rung(rung.name);
+    const Status sent = SendSignal(job, rung.signal, rung.everyone);
+    if (!sent.ok()) {
+      POS_LOG(kWarning, "signal not delivered",
+              {{"job", job->name()}, {"why", sent.ToString()}});
+    }
+    if (job->WaitEnded(Deadline::AfterMs(rung.wait_ms), nullptr)) break;
+  }
+  const JobRecord record = job->record();
+  if (record.alive()) {
+    return Timeout("job " + job->name() + " does not end");
+  }
+  POS_LOG(kInfo, "job stopped", {{"job", job->name()}, {"rung", reply.rung()}});
+  reply.set_exit_code(record.exit_code);
+  return reply;
+}
+
+}  // namespace pos

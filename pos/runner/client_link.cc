@@ -1,0 +1,123 @@
+#include "pos/runner/client_link.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <span>
+
+#include "pos/base/clock.h"
+
+namespace pos {
+namespace {
+
+Status SendWithFds(int socket, const void* record, std::size_t bytes,
+                   std::span<const int> fds) {
+  iovec iov{const_cast<void*>(record), bytes};
+  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int) * 8)> control{};
+  msghdr header{};
+  header.msg_iov = &iov;
+  header.msg_iovlen = 1;
+  if (!fds.empty()) {
+    header.msg_control = control.data();
+    header.msg_controllen = CMSG_SPACE(sizeof(int) * fds.size());
+    cmsghdr* const c = CMSG_FIRSTHDR(&header);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(sizeof(int) * fds.size());
+    std::memcpy(CMSG_DATA(c), fds.data(), sizeof(int) * fds.size());
+  }
+  // A client that never reads fills its socket buffer; it is then dropped
+  // rather than waited for.
+  const ssize_t n = ::sendmsg(socket, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (n < 0) return ErrnoStatus(errno, "send to the client");
+  return {};
+}
+
+}  // namespace
+
+void ClientLink::Refuse(UniqueFd socket, wire::AttachStatus status,
+                        const std::string& text) {
+  wire::AttachReply reply;
+  reply.status = status;
+  text.copy(reply.text.data(), reply.text.size() - 1);
+  SendWithFds(socket.get(), &reply, sizeof(reply), {}).IgnoreError();
+}
+
+Status ClientLink::Accept(UniqueFd socket, const RingServer& ring, int host_fd,
+                          const cuda::ArenaLayout& layout,
+                          std::uint64_t session, int device_count) {
+  wire::AttachReply reply;
+  reply.device_count = static_cast<std::uint32_t>(device_count);
+  reply.session = session;
+  reply.ring_map_bytes = ring.ring_map_bytes();
+  reply.staging_bytes = ring.geometry().staging_bytes;
+  reply.arena_base = layout.arena_base;
+  reply.arena_bytes = layout.arena_bytes;
+  reply.host_base = layout.host_base;
+  reply.host_bytes = layout.host_bytes;
+  const std::array<int, wire::kAttachFdCount> fds = {
+      ring.ring_fd(), ring.staging_fd(), ring.bell_fd(), host_fd};
+  POS_RETURN_IF_ERROR(SendWithFds(socket.get(), &reply, sizeof(reply), fds));
+  socket_ = std::move(socket);
+  said_detached_ = false;
+  return {};
+}
+
+ClientLink::Event ClientLink::Read() {
+  wire::SessionRecord record;
+  ssize_t n = 0;
+  do {
+    n = ::recv(socket_.get(), &record, sizeof(record), MSG_DONTWAIT);
+  } while (n < 0 && errno == EINTR);
+  if (n < 0 && errno == EAGAIN) return Event::kNone;
+  if (n <= 0) {
+    socket_.Reset();
+    return said_detached_ ? Event::kDetached : Event::kGone;
+  }
+  if (n != sizeof(record)) return Event::kMalformed;
+  switch (record.type) {
+    case wire::SessionRecordType::kReady:
+      verdict_address_ = record.a;
+      client_pid_ = record.b;
+      return Event::kReady;
+    case wire::SessionRecordType::kGated:
+      return Event::kGated;
+    case wire::SessionRecordType::kRefusing:
+      inside_ = record.a;
+      return Event::kRefusing;
+    case wire::SessionRecordType::kDetached:
+      // Over only at the end of file: until then the process may still hold
+      // the connection.
+      said_detached_ = true;
+      return Event::kNone;
+    case wire::SessionRecordType::kBye:
+      return Event::kNone;
+    default:
+      return Event::kMalformed;
+  }
+}
+
+Status ClientLink::Send(wire::SessionRecordType type, std::uint32_t epoch) {
+  const wire::SessionRecord record{type, epoch, 0, 0};
+  return SendWithFds(socket_.get(), &record, sizeof(record), {});
+}
+
+ClientLink::Event ClientLink::WaitAnswer(int timeout_ms) {
+  const Deadline deadline =
+      Deadline::AfterMs(static_cast<std::uint64_t>(std::max(timeout_ms, 0)));
+  while (socket_.valid()) {
+    pollfd p{socket_.get(), POLLIN, 0};
+    const int rc = ::poll(&p, 1, deadline.LeftMs());
+    if (rc < 0 && errno == EINTR) continue;
+    if (rc <= 0) return Event::kNone;
+    const Event event = Read();
+    if (event != Event::kNone) return event;
+  }
+  return Event::kGone;
+}
+
+}  // namespace pos

@@ -1,0 +1,72 @@
+// The runner's side of the connection to its client: hands out the shared
+// memory, then exchanges the session records of remoting/wire/attach.h.
+//
+// Threads: one.
+// Blocking: nothing blocks but sends to a client that does not read, bounded.
+#ifndef POS_RUNNER_CLIENT_LINK_H_
+#define POS_RUNNER_CLIENT_LINK_H_
+
+#include <cstdint>
+#include <string>
+
+#include "pos/base/fd.h"
+#include "pos/base/status.h"
+#include "pos/cuda_impl/parser/session_state.h"
+#include "remoting/transport/shm/ring_server.h"
+#include "remoting/wire/attach.h"
+
+namespace pos {
+
+class ClientLink {
+ public:
+  enum class Event {
+    kNone,      // nothing that matters
+    kReady,     // the client has mapped everything
+    kGated,     // it sends no more calls
+    kRefusing,  // it cannot gate or detach now
+    kDetached,  // it has left all that is shared; the connection is closed
+    kGone,      // the connection ended without a word: the process is dead or
+                // has replaced itself
+    kMalformed  // it sent something that is no record
+  };
+
+  // Refuses an attaching client; `socket` is closed.
+  static void Refuse(UniqueFd socket, wire::AttachStatus status,
+                     const std::string& text);
+
+  // Takes the connection of a client that asked to attach and sends it what it
+  // needs to know.
+  Status Accept(UniqueFd socket, const RingServer& ring, int host_fd,
+                const cuda::ArenaLayout& layout, std::uint64_t session,
+                int device_count);
+
+  [[nodiscard]] bool connected() const { return socket_.valid(); }
+  // To wait for input on; -1 while there is no connection.
+  [[nodiscard]] int fd() const { return socket_.get(); }
+  // Reads one record. Called when the descriptor is readable.
+  Event Read();
+  Status Send(wire::SessionRecordType type, std::uint32_t epoch);
+  // Waits for one of the events a request is answered with.
+  Event WaitAnswer(int timeout_ms);
+
+  // From the latest kReady: where the client looks for its verdict, and its pid
+  // as it sees itself.
+  [[nodiscard]] std::uint64_t verdict_address() const {
+    return verdict_address_;
+  }
+  [[nodiscard]] std::uint64_t client_pid() const { return client_pid_; }
+  // From the latest kRefusing: calls that were still inside.
+  [[nodiscard]] std::uint64_t inside() const { return inside_; }
+  void Close() { socket_.Reset(); }
+
+ private:
+  UniqueFd socket_;
+  std::uint64_t verdict_address_ = 0;
+  std::uint64_t client_pid_ = 0;
+  std::uint64_t inside_ = 0;
+  bool said_detached_ = false;
+};
+
+}  // namespace pos
+
+#endif  // POS_RUNNER_CLIENT_LINK_H_

@@ -1,0 +1,123 @@
+// pos-runner's main loop: posd's requests on one side, the client's session
+// records on the other, the session between.
+//
+// Threads: one runs Run. A save has a thread of its own; the session's pipeline
+//   has its own, too.
+// Life: ends when the client is gone, when posd says so, when posd is gone
+// while
+//   the runner is warm, and when an image's session has waited kOrphanMs for
+//   its client without a posd. It does not end because posd does.
+#ifndef POS_RUNNER_CONTROLLER_H_
+#define POS_RUNNER_CONTROLLER_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "ckpt/engine/session_save.h"
+#include "pos/base/clock.h"
+#include "pos/device/device.h"
+#include "pos/runner/client_link.h"
+#include "pos/runner/runner.pb.h"
+#include "pos/runner/runner_ledger.h"
+#include "pos/runner/session.h"
+#include "pos/runner/tmpfs_window.h"
+#include "remoting/control/channel.h"
+
+namespace pos {
+
+class Controller {
+ public:
+  // `channel`: connection to the posd that started this process.
+  explicit Controller(UniqueFd channel);
+  ~Controller();
+  Controller(const Controller&) = delete;
+  Controller& operator=(const Controller&) = delete;
+
+  // Returns the process's exit status.
+  int Run();
+
+ private:
+  using Message = ControlChannel::Message;
+  static constexpr std::uint64_t kOrphanMs = 120'000;
+
+  // One round: waits for something and handles it.
+  void Round();
+  void OnPosd();
+  void OnListener();
+  void OnClient();
+  void OnClientEvent(ClientLink::Event event);
+  void OnClientEnded(const char* how);
+  void OnSaveDone();
+  void LosePosd();
+
+  void Handle(const runner::ToRunner& request, std::vector<UniqueFd> fds);
+  Status HandleConfigure(const runner::Configure& request,
+                         runner::FromRunner* reply);
+  Status OpenDevices(const runner::Configure& request);
+  Status HandleAttach(const runner::Attach& request, std::vector<UniqueFd> fds);
+  Status HandleLoad(const runner::Load& request, std::vector<UniqueFd> fds,
+                    runner::FromRunner* reply);
+  Status HandleQuiesce(const runner::Quiesce& request,
+                       runner::FromRunner* reply);
+  Status HandleDetach(const runner::Detach& request);
+  Status HandleSave(std::uint64_t id, const runner::Save& request,
+                    std::vector<UniqueFd> fds);
+  // Runs one step of a save on its thread; the reply goes out when it is done.
+  Status StartSaveStep(std::uint64_t id, std::function<Status()> step);
+  Status HandleResume(const runner::Resume& request);
+  void FillState(runner::State* state) const;
+
+  Status MakeSession(std::uint64_t number, const std::string& job,
+                     UniqueFd host_file);
+  Status DropPrivileges(std::uint32_t uid, std::uint32_t gid);
+  void Send(const runner::FromRunner& message);
+  void SendReply(std::uint64_t id, const Status& status,
+                 runner::FromRunner* reply);
+  void SendEvent(runner::Event::What what, const std::string& text);
+  void Wake();
+  void EndSave();
+
+  // Constant after Configure.
+  std::string name_;
+  std::string socket_path_;
+  SessionOptions options_;
+  std::unique_ptr<ReservedRange> arena_;
+  std::vector<std::unique_ptr<Device>> devices_;
+  std::unique_ptr<RunnerLedger> ledger_;
+
+  std::unique_ptr<ControlChannel> posd_;  // null while there is none
+  Mutex posd_mu_;  // for sends from pipeline threads against LosePosd
+  UniqueFd listener_;
+  UniqueFd wake_;  // eventfd: a save step is done, the client misbehaved
+
+  runner::State::Phase phase_ = runner::State::WARM;
+  std::uint64_t session_number_ = 0;
+  std::string job_;
+  std::int32_t client_pid_ = 0;
+  UniqueFd client_pidfd_;
+  std::uint32_t epoch_ = 0;
+  std::unique_ptr<TmpfsWindow> window_;
+  std::unique_ptr<Session> session_;
+  ClientLink link_;
+  bool started_ = false;  // the session's pipeline was started
+
+  std::unique_ptr<ckpt::SessionSave> save_;
+  std::thread save_thread_;
+  std::atomic<bool> save_cancel_{false};
+  std::atomic<bool> save_step_done_{false};
+  std::uint64_t save_request_ = 0;  // 0: no step is running
+  Status save_status_;              // of the step; after save_step_done_
+  std::atomic<bool> malformed_{false};
+
+  std::uint64_t posd_lost_ns_ = 0;
+  bool ending_ = false;
+  int exit_status_ = 0;
+};
+
+}  // namespace pos
+
+#endif  // POS_RUNNER_CONTROLLER_H_

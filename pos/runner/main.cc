@@ -1,0 +1,51 @@
+// pos-runner: serves one session. Started by posd, never by hand.
+#include <sys/personality.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string_view>
+
+#include "pos/base/log.h"
+#include "pos/runner/controller.h"
+
+namespace {
+
+// Sessions own fixed address ranges; with randomized addresses a library might
+// land in one. Takes effect at the next exec.
+void DisableAddressRandomization(char** argv) {
+  const int persona = ::personality(0xffffffff);
+  if (persona < 0 || (persona & ADDR_NO_RANDOMIZE) != 0) return;
+  if (::personality(static_cast<unsigned long>(persona) | ADDR_NO_RANDOMIZE) <
+      0) {
+    return;
+  }
+  ::execv("/proc/self/exe", argv);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  int channel = -1;
+  for (int i = 1; i + 1 < argc; ++i) {
+    const std::string_view option = argv[i];
+    if (option == "--channel") channel = std::atoi(argv[i + 1]);
+    if (option == "--log-level") {
+      pos::LogLevel level = pos::LogLevel::kInfo;
+      if (pos::ParseLogLevel(argv[i + 1], &level)) pos::SetLogLevel(level);
+    }
+  }
+  if (channel < 0) {
+    std::fprintf(stderr, "pos-runner is started by posd\n");
+    return 2;
+  }
+  DisableAddressRandomization(argv);
+  pos::SetLogName("pos-runner");
+  if (!pos::SetCloseOnExec(channel, true).ok()) {
+    std::fprintf(stderr, "pos-runner: descriptor %d is not open\n", channel);
+    return 2;
+  }
+  pos::Controller controller{pos::UniqueFd(channel)};
+  return controller.Run();
+}

@@ -1,0 +1,104 @@
+#include "pos/runner/runner_ledger.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace pos {
+
+void RunnerLedger::SetSend(Send want, Send give_back) {
+  MutexLock lock(&mu_);
+  want_ = std::move(want);
+  give_back_ = std::move(give_back);
+}
+
+void RunnerLedger::SetWake(std::function<void()> wake) {
+  MutexLock lock(&mu_);
+  wake_ = std::move(wake);
+}
+
+void RunnerLedger::SetGranted(int device, std::uint64_t bytes) {
+  MutexLock lock(&mu_);
+  devices_[static_cast<std::size_t>(device)].granted = bytes;
+}
+
+void RunnerLedger::OnAnswer(int device, std::uint64_t granted,
+                            std::uint64_t device_free) {
+  std::function<void()> wake;
+  {
+    MutexLock lock(&mu_);
+    if (device < 0 || static_cast<std::size_t>(device) >= devices_.size()) {
+      return;
+    }
+    PerDevice& d = devices_[static_cast<std::size_t>(device)];
+    d.granted += granted;
+    d.device_free = device_free;
+    d.denied = granted == 0;
+    d.asked = false;
+    wake = wake_;
+  }
+  if (wake) wake();
+}
+
+MemoryLedger::Answer RunnerLedger::Take(int device, std::uint64_t bytes) {
+  Send want;
+  std::uint64_t ask = 0;
+  {
+    MutexLock lock(&mu_);
+    PerDevice& d = devices_[static_cast<std::size_t>(device)];
+    if (d.granted - d.used >= bytes) {
+      d.used += bytes;
+      d.denied = false;
+      return Answer::kGranted;
+    }
+    if (d.denied) {
+      d.denied = false;
+      return Answer::kDenied;
+    }
+    if (d.asked) {
+      if (MonotonicNs() - d.asked_at_ns < kAnswerMs * 1'000'000) {
+        return Answer::kPending;
+      }
+      d.asked = false;
+      return Answer::kDenied;
+    }
+    d.asked = true;
+    d.asked_at_ns = MonotonicNs();
+    ask = bytes - (d.granted - d.used);
+    want = want_;
+  }
+  if (want && want(device, ask)) return Answer::kPending;
+  MutexLock lock(&mu_);
+  devices_[static_cast<std::size_t>(device)].asked = false;
+  return Answer::kDenied;
+}
+
+void RunnerLedger::GiveBack(int device, std::uint64_t bytes) {
+  Send give_back;
+  std::uint64_t surplus = 0;
+  {
+    MutexLock lock(&mu_);
+    PerDevice& d = devices_[static_cast<std::size_t>(device)];
+    d.used -= std::min(d.used, bytes);
+    const std::uint64_t spare = d.granted - d.used;
+    if (spare < 2 * kPiece || !give_back_) return;
+    surplus = spare - kPiece;
+    d.granted -= surplus;
+    give_back = give_back_;
+  }
+  if (give_back(device, surplus)) return;
+  MutexLock lock(&mu_);
+  devices_[static_cast<std::size_t>(device)].granted += surplus;
+}
+
+std::uint64_t RunnerLedger::FreeBytes(int device) const {
+  MutexLock lock(&mu_);
+  const PerDevice& d = devices_[static_cast<std::size_t>(device)];
+  return d.device_free + d.granted - d.used;
+}
+
+std::uint64_t RunnerLedger::Granted(int device) const {
+  MutexLock lock(&mu_);
+  return devices_[static_cast<std::size_t>(device)].granted;
+}
+
+}  // namespace pos

@@ -1,0 +1,142 @@
+// One session: a client's ring, the pipeline that serves it, its device state.
+// The heart of pos-runner, without its sockets.
+//
+// Threads: created, started, quiesced and destroyed by one controlling thread;
+//   the pipeline runs on threads of its own. CancelAll, stats: any thread.
+// Blocking: Quiesce up to its deadline; Stop until the stages have ended their
+//   step.
+#ifndef POS_RUNNER_SESSION_H_
+#define POS_RUNNER_SESSION_H_
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "pos/base/clock.h"
+#include "pos/base/mutex.h"
+#include "pos/call/context_pool.h"
+#include "pos/cuda_impl/parser/cuda_parser.h"
+#include "pos/cuda_impl/parser/session_state.h"
+#include "pos/cuda_impl/worker/cuda_executor.h"
+#include "pos/parser/parser.h"
+#include "pos/runner/stage_thread.h"
+#include "pos/worker/worker.h"
+#include "remoting/frontend/front_end.h"
+#include "remoting/frontend/shm_port.h"
+#include "remoting/transport/shm/ring_server.h"
+
+namespace pos {
+
+struct SessionOptions {
+  cuda::ArenaLayout layout;
+  RingGeometry ring;
+  // Threads that the three stages are spread over, 1 to 3; 0 chooses by the
+  // number of processors.
+  int stage_threads = 0;
+};
+
+class Session {
+ public:
+  // `devices`, `ledger` and `host` outlive the session. `on_malformed`: the
+  // client broke the protocol; called once, on a pipeline thread.
+  static Result<std::unique_ptr<Session>> Create(
+      const SessionOptions& options, std::vector<Device*> devices,
+      MemoryLedger* ledger, cuda::HostWindow* host,
+      std::function<void(const Status&)> on_malformed);
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  void Start();
+  // Ends the pipeline; the client's later calls fail. Idempotent.
+  void Stop();
+
+  [[nodiscard]] RingServer* ring() { return ring_.get(); }
+
+  // The cut. The client must be gated: it sends nothing more. Takes everything
+  // out of the ring, hands nothing more to the device, waits until the device
+  // is idle. On OK the pipeline is paused and holds nothing but the pending
+  // calls. Otherwise (kTimeout: the message names what was not done) it runs on
+  // as before.
+  Status Quiesce(const Deadline& deadline);
+  // After a Quiesce that succeeded: everything runs on, pending calls first.
+  void Resume();
+
+  // While paused. The state of a session but for memory content; see
+  // ckpt/engine for that. Pending calls are included, with their payload.
+  void Save(ByteWriter* out);
+  // Into a session that was created with the image's layout and not started.
+  // Answers of pending calls go to the slots that they had.
+  Status Load(std::span<const std::byte> state);
+
+  // Any thread: stops what runs on the device; queued work fails.
+  void CancelAll();
+
+  // While paused.
+  [[nodiscard]] const cuda::WorkerMemory& memory() const {
+    return executor_->memory();
+  }
+  [[nodiscard]] const std::map<std::uint64_t, std::uint64_t>& host_blocks()
+      const {
+    return executor_->host_blocks();
+  }
+  [[nodiscard]] Device* device(int i) {
+    return state_->devices[static_cast<std::size_t>(i)];
+  }
+
+  // Calls taken from the client so far. Any thread.
+  [[nodiscard]] std::uint64_t calls() const {
+    return front_end_->next_pc() - 1;
+  }
+  // While paused: calls that wait for the cut to end.
+  [[nodiscard]] std::size_t pending_calls() const {
+    return worker_->pending().size() + parser_->waiting().size();
+  }
+  // Makes the pipeline look again at what it could not do. Any thread.
+  void Wake() { WakeAll(); }
+  // Contexts that belong to no call, for leak tests; while paused.
+  [[nodiscard]] std::uint32_t OutstandingContexts() {
+    return pool_.Outstanding();
+  }
+
+ private:
+  Session(const SessionOptions& options, std::vector<Device*> devices,
+          MemoryLedger* ledger, cuda::HostWindow* host);
+  Status Init(std::function<void(const Status&)> on_malformed);
+  void MakeThreads();
+  void PauseAll();
+  void ResumeAll();
+  void WakeAll();
+  [[nodiscard]] bool Quiet();
+  [[nodiscard]] std::string WhatIsLeft();
+  void SaveCall(const ApiContext& context, ByteWriter* out);
+  Status LoadCall(ByteReader* in);
+
+  const SessionOptions options_;
+  std::unique_ptr<RingServer> ring_;
+  std::unique_ptr<ShmPort> port_;
+  ContextPool pool_;
+  ContextQueue to_parser_;
+  ContextQueue to_worker_;
+  NoticeBoard notices_;
+  CompletionQueue completions_;
+  std::unique_ptr<cuda::SessionState> state_;
+  cuda::HostWindow* const host_;
+  std::unique_ptr<cuda::CudaParser> api_parser_;
+  std::unique_ptr<cuda::CudaExecutor> executor_;
+  std::unique_ptr<FrontEnd> front_end_;
+  std::unique_ptr<Parser> parser_;
+  std::unique_ptr<Worker> worker_;
+  std::vector<std::unique_ptr<Parker>> parkers_;
+  std::vector<std::unique_ptr<StageThread>> threads_;
+  StageThread* worker_thread_ = nullptr;
+  bool started_ = false;
+  bool paused_ = false;
+};
+
+}  // namespace pos
+
+#endif  // POS_RUNNER_SESSION_H_

@@ -1,0 +1,89 @@
+#include "pos/worker/worker.h"
+
+namespace pos {
+
+void CompletionQueue::OnComplete(std::uint64_t token, DeviceError error) {
+  {
+    MutexLock lock(&mu_);
+    items_.push_back({token, error});
+    count_.store(static_cast<std::uint32_t>(items_.size()),
+                 std::memory_order_release);
+  }
+  if (wake_) wake_();
+}
+
+void CompletionQueue::OnDeviceOutput(std::string_view text) {
+  if (output_) output_(text);
+}
+
+bool CompletionQueue::Take(std::vector<Item>* out) {
+  out->clear();
+  if (empty()) return false;
+  MutexLock lock(&mu_);
+  out->swap(items_);
+  count_.store(0, std::memory_order_relaxed);
+  return true;
+}
+
+void Worker::Finish(ApiContext* context) {
+  if (context->wants_reply() && !context->answered) port_->Reply(context);
+  port_->ReleaseBulkIn(context);
+  pool_->Give(ContextPool::Lane::kWorker, context);
+}
+
+bool Worker::TakeCompletions() {
+  if (!completions_->Take(&taken_)) return false;
+  for (const CompletionQueue::Item& item : taken_) {
+    ApiContext* const context =
+        pool_->At(static_cast<std::uint32_t>(item.token - 1));
+    if (api_->Complete(context, item.error) == ApiExecutor::Outcome::kDone) {
+      in_flight_.fetch_sub(1, std::memory_order_relaxed);
+      Finish(context);
+    }
+  }
+  return true;
+}
+
+bool Worker::ExecuteSome() {
+  const bool hold = hold_.load(std::memory_order_acquire);
+  bool progress = false;
+  for (int i = 0; i < kBatch; ++i) {
+    ApiContext* context = nullptr;
+    if (!hold && !pending_.empty()) {
+      context = pending_.front();
+      pending_.pop_front();
+    } else if (!in_->TryPop(&context)) {
+      break;
+    }
+    progress = true;
+    if (hold) {
+      pending_.push_back(context);
+      continue;
+    }
+    // Counted before: the completion may come while Execute still runs.
+    in_flight_.fetch_add(1, std::memory_order_relaxed);
+    if (api_->Execute(context) == ApiExecutor::Outcome::kDone) {
+      in_flight_.fetch_sub(1, std::memory_order_relaxed);
+      Finish(context);
+    }
+  }
+  return progress;
+}
+
+bool Worker::Step() {
+  const bool completed = TakeCompletions();
+  return ExecuteSome() || completed;
+}
+
+bool Worker::Idle() {
+  const bool can_execute =
+      !in_->Empty() ||
+      (!pending_.empty() && !hold_.load(std::memory_order_acquire));
+  return !can_execute && completions_->empty();
+}
+
+bool Worker::Quiet() {
+  return in_->Empty() && completions_->empty() && in_flight() == 0;
+}
+
+}  // namespace pos

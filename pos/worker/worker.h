@@ -1,0 +1,118 @@
+// The worker stage: executes calls in order on the device. It never waits for
+// the device: what has to wait becomes a token there and is finished when the
+// token comes back, out of order, by context.
+//
+// Threads: Step, Idle: the thread that runs the stage. CompletionQueue: the
+//   device's threads push. SetHold: any. The rest: while the stage is paused.
+#ifndef POS_WORKER_WORKER_H_
+#define POS_WORKER_WORKER_H_
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "pos/base/mutex.h"
+#include "pos/call/api_context.h"
+#include "pos/call/client_port.h"
+#include "pos/call/context_pool.h"
+#include "pos/device/device.h"
+#include "pos/parser/parser.h"
+#include "pos/queue/stage.h"
+
+namespace pos {
+
+// Knows how to execute the calls of one API.
+class ApiExecutor {
+ public:
+  enum class Outcome {
+    kDone,      // finished; result and reply are in the context
+    kInFlight,  // the device holds TokenOf(context)
+  };
+  virtual ~ApiExecutor() = default;
+  virtual Outcome Execute(ApiContext* context) = 0;
+  // The token of `context` came back with `error`. Fills in what remains of the
+  // answer. kInFlight when the context went to the device again.
+  virtual Outcome Complete(ApiContext* context, DeviceError error) = 0;
+
+  static std::uint64_t TokenOf(const ApiContext* context) {
+    return std::uint64_t{context->pool_index} + 1;
+  }
+};
+
+class CompletionQueue : public CompletionSink {
+ public:
+  struct Item {
+    std::uint64_t token;
+    DeviceError error;
+  };
+  void OnComplete(std::uint64_t token, DeviceError error) override
+      POS_EXCLUDES(mu_);
+  void OnDeviceOutput(std::string_view text) override POS_EXCLUDES(mu_);
+
+  bool Take(std::vector<Item>* out) POS_EXCLUDES(mu_);
+  [[nodiscard]] bool empty() const {
+    return count_.load(std::memory_order_acquire) == 0;
+  }
+  // Set before the device can complete anything.
+  void SetWake(std::function<void()> wake) { wake_ = std::move(wake); }
+  void SetOutput(std::function<void(std::string_view)> output) {
+    output_ = std::move(output);
+  }
+
+ private:
+  Mutex mu_;
+  std::vector<Item> items_ POS_GUARDED_BY(mu_);
+  std::atomic<std::uint32_t> count_{0};
+  std::function<void()> wake_;
+  std::function<void(std::string_view)> output_;
+};
+
+class Worker : public Stage {
+ public:
+  Worker(ApiExecutor* api, ContextPool* pool, ClientPort* port,
+         ContextQueue* in, CompletionQueue* completions)
+      : api_(api),
+        pool_(pool),
+        port_(port),
+        in_(in),
+        completions_(completions) {}
+
+  bool Step() override;
+  bool Idle() override;
+
+  // A cut is being made: nothing more is handed to the device; calls that
+  // arrive are set aside in `pending`.
+  void SetHold(bool on) { hold_.store(on, std::memory_order_release); }
+  // Paused: nothing is on the device or in the queue.
+  [[nodiscard]] bool Quiet();
+  // Paused: parsed calls that were not handed to the device, in order.
+  std::deque<ApiContext*>& pending() { return pending_; }
+  [[nodiscard]] std::uint64_t in_flight() const {
+    return in_flight_.load(std::memory_order_relaxed);
+  }
+
+ private:
+  static constexpr int kBatch = 64;
+  bool TakeCompletions();
+  bool ExecuteSome();
+  void Finish(ApiContext* context);
+
+  ApiExecutor* const api_;
+  ContextPool* const pool_;
+  ClientPort* const port_;
+  ContextQueue* const in_;
+  CompletionQueue* const completions_;
+  std::atomic<bool> hold_{false};
+  std::atomic<std::uint64_t> in_flight_{0};
+  std::vector<CompletionQueue::Item> taken_;
+  std::deque<ApiContext*> pending_;
+};
+
+}  // namespace pos
+
+#endif  // POS_WORKER_WORKER_H_
