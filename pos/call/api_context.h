@@ -99,6 +99,8 @@ struct ApiContext {
 
   // Back to the state of a fresh one; buffers keep their capacity.
   void Reset();
+  // Gives back the memory of buffers that grew.
+  void DropBuffers();
 };
 
 }  // namespace pos

@@ -17,17 +17,27 @@ void ApiContext::Reset() {
   answered = false;
   parsed = false;
   handles = {};
+  scratch = {};
   family.clear();
   result = 0;
   reply_bytes = 0;
   reply_bulk_bytes = 0;
   frame_bytes = 0;
   inline_bytes = 0;
-  if (!owned_bulk.empty()) owned_bulk = {};
+  // `= {}` would keep the memory.
+  if (!owned_bulk.empty()) owned_bulk = std::vector<std::byte>();
+}
+
+void ApiContext::DropBuffers() {
+  overflow = std::vector<std::byte>();
+  family = std::vector<Handle*>();
 }
 
 ApiContext* ContextPool::Take() {
-  if (free_.empty()) Collect();
+  if (free_.empty() || out_ >= limit_) Recycle();
+  if (out_ >= limit_ && !unbounded_.load(std::memory_order_relaxed)) {
+    return nullptr;
+  }
   if (free_.empty() && !Grow()) return nullptr;
   ApiContext* const context = free_.back();
   free_.pop_back();
@@ -36,7 +46,7 @@ ApiContext* ContextPool::Take() {
   return context;
 }
 
-void ContextPool::Collect() {
+void ContextPool::Recycle() {
   for (ReturnLane& lane : lanes_) {
     if (lane.count.load(std::memory_order_acquire) == 0) continue;
     MutexLock lock(&lane.mu);
@@ -48,9 +58,6 @@ void ContextPool::Collect() {
 }
 
 bool ContextPool::Grow() {
-  if (made_ >= limit_ && !unbounded_.load(std::memory_order_relaxed)) {
-    return false;
-  }
   if (owned_.size() == kMaxBlocks) return false;
   owned_.push_back(std::make_unique<ApiContext[]>(kBlock));
   ApiContext* const block = owned_.back().get();
@@ -70,6 +77,7 @@ void ContextPool::Give(Lane lane_id, ApiContext* context) {
     std::abort();
   }
   context->Reset();
+  if (context->pool_index >= kKeepBuffers) context->DropBuffers();
   context->in_pool = true;
   ReturnLane& lane = lanes_[static_cast<std::size_t>(lane_id)];
   MutexLock lock(&lane.mu);
@@ -84,7 +92,7 @@ ApiContext* ContextPool::At(std::uint32_t pool_index) {
 }
 
 std::uint32_t ContextPool::Outstanding() {
-  Collect();
+  Recycle();
   return out_;
 }
 

@@ -6,6 +6,9 @@
 // Bounds:  Take hands out at most `limit` contexts at a time (back-pressure:
 //   then it returns nullptr), except in unbounded mode, which a cut uses to
 //   take everything that is in the ring out of it; the ring bounds that.
+// Memory:  contexts are kept for reuse, large buffers only by the first
+//   kKeepBuffers of them (those are the ones in use unless the pipeline is
+//   clogged).
 // Errors:  a context that is given back twice ends the process: it would be
 //   handed to two calls.
 #ifndef POS_CALL_CONTEXT_POOL_H_
@@ -32,6 +35,10 @@ class ContextPool {
 
   // nullptr when `limit` contexts are out.
   ApiContext* Take();
+  // Makes what was given back available, the latest first: those are in the
+  // processor's caches. The taker calls it now and then; Take does when it runs
+  // out.
+  void Recycle();
   void Give(Lane lane, ApiContext* context);
   [[nodiscard]] ApiContext* At(std::uint32_t pool_index);
   void SetUnbounded(bool on) {
@@ -43,6 +50,8 @@ class ContextPool {
  private:
   static constexpr std::uint32_t kBlock = 256;
   static constexpr std::uint32_t kMaxBlocks = 1024;
+  // Times the largest frame: what a client can make a runner keep.
+  static constexpr std::uint32_t kKeepBuffers = 512;
 
   // Contexts on their way back. A lane is a batch behind a lock that its giver
   // and the taker hold for a few instructions, uncontended in steady state.
@@ -51,7 +60,6 @@ class ContextPool {
     std::vector<ApiContext*> batch POS_GUARDED_BY(mu);
     alignas(64) std::atomic<std::uint32_t> count{0};
   };
-  void Collect();
   bool Grow();
 
   const std::uint32_t limit_;

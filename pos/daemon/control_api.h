@@ -9,34 +9,15 @@
 #ifndef POS_DAEMON_CONTROL_API_H_
 #define POS_DAEMON_CONTROL_API_H_
 
-#include <sys/types.h>
-
-#include <cstdint>
 #include <functional>
 #include <string>
 #include <string_view>
-#include <vector>
 
-#include "pos/base/fd.h"
 #include "pos/base/status.h"
+#include "pos/daemon/caller.h"
 #include "pos/daemon/pos.pb.h"
 
 namespace pos {
-
-// Who asks, as the kernel says.
-struct Caller {
-  uid_t uid = 0;
-  gid_t gid = 0;
-  std::vector<gid_t> groups;
-  pid_t pid = 0;
-};
-
-// The caller's standard streams; none: detached.
-struct StdioFds {
-  UniqueFd in;
-  UniqueFd out;
-  UniqueFd err;
-};
 
 using ProgressFunction = std::function<bool(const v1::Progress&)>;
 

@@ -21,6 +21,7 @@ namespace {
 
 constexpr std::uint64_t kAttachMs = 30'000;
 constexpr std::uint64_t kRequestMs = 10'000;
+constexpr std::uint64_t kStartingMs = 5'000;
 constexpr int kRecordMs = 2'000;
 
 void Answer(UniqueFd socket, wire::AttachStatus status,
@@ -101,21 +102,33 @@ void Supervisor::HandleAttach(UniqueFd socket) {
   Answer(std::move(*copy), wire::AttachStatus::kRefused, text);
 }
 
+// The job whose pid namespace the process is in. A program may ask for a device
+// before posd has heard that it runs: while a job is starting, that is waited
+// for.
 Supervisor::JobPtr Supervisor::JobOfProcess(pid_t pid) {
   const Result<std::uint64_t> inode = NamespaceInode(pid, "pid");
   if (!inode.ok()) return nullptr;
-  std::vector<JobPtr> jobs;
-  {
-    MutexLock lock(&mu_);
-    for (const auto& [name, job] : jobs_) jobs.push_back(job);
+  const Deadline until = Deadline::AfterMs(kStartingMs);
+  for (;;) {
+    std::vector<JobPtr> jobs;
+    {
+      MutexLock lock(&mu_);
+      for (const auto& [name, job] : jobs_) jobs.push_back(job);
+    }
+    bool starting = false;
+    for (const JobPtr& job : jobs) {
+      const JobRecord record = job->record();
+      if (!record.alive()) continue;
+      starting = starting || record.pid == 0;
+      for (const pid_t member : {record.init_pid, record.pid}) {
+        if (member == 0) continue;
+        const Result<std::uint64_t> own = NamespaceInode(member, "pid");
+        if (own.ok() && *own == *inode) return job;
+      }
+    }
+    if (!starting || until.Passed()) return nullptr;
+    SleepNs(1'000'000);
   }
-  for (const JobPtr& job : jobs) {
-    const JobRecord record = job->record();
-    if (!record.alive() || record.init_pid == 0) continue;
-    const Result<std::uint64_t> own = NamespaceInode(record.init_pid, "pid");
-    if (own.ok() && *own == *inode) return job;
-  }
-  return nullptr;
 }
 
 Result<UniqueFd> Supervisor::MakeHostFile(const JobPtr& job,

@@ -130,13 +130,29 @@ BlockAllocator::BlockAllocator(std::uint64_t base, std::uint64_t bytes,
                                std::uint64_t slab_bytes)
     : space_(base, bytes, slab_bytes) {}
 
+void BlockAllocator::AddRoom(const AddressSpace& slab) {
+  if (slab.LargestFree() != 0) {
+    by_room_.emplace(slab.LargestFree(), slab.base());
+  }
+}
+
+void BlockAllocator::RemoveRoom(const AddressSpace& slab) {
+  by_room_.erase({slab.LargestFree(), slab.base()});
+}
+
+BlockAllocator::Slabs::const_iterator BlockAllocator::SlabOf(
+    std::uint64_t address) const {
+  auto slab = slabs_.upper_bound(address);
+  if (slab == slabs_.begin()) return slabs_.end();
+  --slab;
+  return address - slab->first < space_.granularity() ? slab : slabs_.end();
+}
+
 std::uint64_t BlockAllocator::NewBackingBytes(std::uint64_t bytes) const {
   if (bytes >= kSmallLimit) return space_.RoundUp(bytes);
-  const std::uint64_t rounded = (bytes + kBlockAlign - 1) & ~(kBlockAlign - 1);
-  for (const auto& [start, slab] : slabs_) {
-    if (slab.LargestFree() >= rounded) return 0;
-  }
-  return space_.granularity();
+  return by_room_.lower_bound({RoundUpBlock(bytes), 0}) != by_room_.end()
+             ? 0
+             : space_.granularity();
 }
 
 std::optional<BlockAllocator::Block> BlockAllocator::Allocate(
@@ -148,39 +164,39 @@ std::optional<BlockAllocator::Block> BlockAllocator::Allocate(
     const std::uint64_t length = space_.RoundUp(bytes);
     return Block{*address, length, Backing{*address, length}, true};
   }
-  const std::uint64_t rounded = (bytes + kBlockAlign - 1) & ~(kBlockAlign - 1);
-  for (auto& [start, slab] : slabs_) {
-    const std::optional<std::uint64_t> address = slab.Allocate(rounded);
-    if (!address) continue;
-    return Block{*address, rounded, Backing{start, space_.granularity()},
-                 false};
-  }
-  const std::optional<std::uint64_t> base = space_.Allocate(1);
-  if (!base) return std::nullopt;
+  const std::uint64_t rounded = RoundUpBlock(bytes);
   const std::uint64_t slab_bytes = space_.granularity();
-  AddressSpace& slab =
-      slabs_.emplace(*base, AddressSpace(*base, slab_bytes, kBlockAlign))
-          .first->second;
-  const std::optional<std::uint64_t> address = slab.Allocate(rounded);
-  return Block{*address, rounded, Backing{*base, slab_bytes}, true};
+  const auto room = by_room_.lower_bound({rounded, 0});
+  bool fresh = false;
+  auto slab = slabs_.end();
+  if (room != by_room_.end()) {
+    slab = slabs_.find(room->second);
+    by_room_.erase(room);
+  } else {
+    const std::optional<std::uint64_t> base = space_.Allocate(1);
+    if (!base) return std::nullopt;
+    slab = slabs_.emplace(*base, AddressSpace(*base, slab_bytes, kBlockAlign))
+               .first;
+    fresh = true;
+  }
+  const std::optional<std::uint64_t> address = slab->second.Allocate(rounded);
+  AddRoom(slab->second);
+  return Block{*address, rounded, Backing{slab->first, slab_bytes}, fresh};
 }
 
 std::optional<BlockAllocator::Backing> BlockAllocator::Free(
     std::uint64_t address, bool* found) {
   *found = true;
-  auto slab = slabs_.upper_bound(address);
-  if (slab != slabs_.begin()) {
-    --slab;
+  if (const auto holder = SlabOf(address); holder != slabs_.end()) {
+    const auto slab = slabs_.find(holder->first);
+    RemoveRoom(slab->second);
+    *found = slab->second.Free(address) != 0;
+    AddRoom(slab->second);
+    if (!*found || slab->second.used_bytes() != 0) return std::nullopt;
     const std::uint64_t start = slab->first;
-    if (address - start < space_.granularity()) {
-      if (slab->second.Free(address) == 0) {
-        *found = false;
-        return std::nullopt;
-      }
-      if (slab->second.used_bytes() != 0) return std::nullopt;
-      slabs_.erase(slab);
-      return Backing{start, space_.Free(start)};
-    }
+    RemoveRoom(slab->second);
+    slabs_.erase(slab);
+    return Backing{start, space_.Free(start)};
   }
   const std::uint64_t length = space_.Free(address);
   if (length == 0) {
@@ -188,6 +204,19 @@ std::optional<BlockAllocator::Backing> BlockAllocator::Free(
     return std::nullopt;
   }
   return Backing{address, length};
+}
+
+std::optional<BlockAllocator::Block> BlockAllocator::Find(
+    std::uint64_t address) const {
+  if (const auto slab = SlabOf(address); slab != slabs_.end()) {
+    const auto used = slab->second.used().find(address);
+    if (used == slab->second.used().end()) return std::nullopt;
+    return Block{address, used->second,
+                 Backing{slab->first, space_.granularity()}, false};
+  }
+  const auto used = space_.used().find(address);
+  if (used == space_.used().end()) return std::nullopt;
+  return Block{address, used->second, Backing{address, used->second}, false};
 }
 
 void BlockAllocator::Save(ByteWriter* out) const {
@@ -202,6 +231,7 @@ void BlockAllocator::Save(ByteWriter* out) const {
 Status BlockAllocator::Load(ByteReader* in) {
   POS_RETURN_IF_ERROR(space_.Load(in));
   slabs_.clear();
+  by_room_.clear();
   const auto count = in->Get<std::uint64_t>();
   const std::uint64_t slab_bytes = space_.granularity();
   for (std::uint64_t i = 0; i < count && in->ok(); ++i) {
@@ -214,6 +244,10 @@ Status BlockAllocator::Load(ByteReader* in) {
         slabs_.emplace(start, AddressSpace(start, slab_bytes, kBlockAlign));
     if (!inserted) return Corrupt("block allocator: a slab occurs twice");
     POS_RETURN_IF_ERROR(it->second.Load(in));
+    if (it->second.used_bytes() == 0) {
+      return Corrupt("block allocator: an empty slab");
+    }
+    AddRoom(it->second);
   }
   if (!in->ok()) return Corrupt("block allocator ends early");
   return {};

@@ -78,6 +78,9 @@ class AddressSpace {
 // The parent's granularity is what physical memory comes in (2 MiB); a block
 // smaller than kSmallLimit shares a slab with others. The caller backs and
 // unbacks slabs: Allocate and Free say when one begins or ends.
+//
+// A small block goes into the slab whose longest hole is the shortest that
+// fits, the lowest one of several; O(log n) in blocks and slabs.
 class BlockAllocator {
  public:
   // Alignment of every block, as cudaMalloc gives at least 256.
@@ -107,6 +110,9 @@ class BlockAllocator {
   // for an address at which no block starts (then *found is false).
   std::optional<Backing> Free(std::uint64_t address, bool* found);
 
+  // The block that starts at `address`; nullopt when none does.
+  [[nodiscard]] std::optional<Block> Find(std::uint64_t address) const;
+
   [[nodiscard]] std::uint64_t backed_bytes() const {
     return space_.used_bytes();
   }
@@ -116,8 +122,19 @@ class BlockAllocator {
   Status Load(ByteReader* in);
 
  private:
+  using Slabs = std::map<std::uint64_t, AddressSpace>;  // by start
+  static std::uint64_t RoundUpBlock(std::uint64_t bytes) {
+    return (bytes + kBlockAlign - 1) & ~(kBlockAlign - 1);
+  }
+  // The slab that holds `address`, or end.
+  [[nodiscard]] Slabs::const_iterator SlabOf(std::uint64_t address) const;
+  void AddRoom(const AddressSpace& slab);
+  void RemoveRoom(const AddressSpace& slab);
+
   AddressSpace space_;
-  std::map<std::uint64_t, AddressSpace> slabs_;  // by start
+  Slabs slabs_;
+  // Longest hole of each slab that has one, with the slab's start.
+  std::set<std::pair<std::uint64_t, std::uint64_t>> by_room_;
 };
 
 }  // namespace pos

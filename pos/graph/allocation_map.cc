@@ -46,9 +46,13 @@ Status AllocationMap::Load(ByteReader* in) {
     a.device = in->Get<std::int32_t>();
     a.context = in->Get<HandleId>();
     a.releasing = in->Get<std::uint8_t>() != 0;
-    if (a.address < end || a.bytes > a.block_bytes ||
+    if (!in->ok()) break;
+    if (a.address < end || a.bytes > a.block_bytes || a.bytes == 0 ||
         a.address + a.block_bytes < a.address) {
       return Corrupt("allocation map: ranges overlap");
+    }
+    if (a.kind < MemoryKind::kDevice || a.kind > MemoryKind::kHost) {
+      return Corrupt("allocation map: memory of unknown kind");
     }
     end = a.address + a.block_bytes;
     map_.emplace(a.address, a);

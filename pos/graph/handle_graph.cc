@@ -35,9 +35,9 @@ Handle* HandleGraph::Create(HandleKind kind, Handle* parent0, Handle* parent1) {
     if (places_.size() >= kMaxHandles) return nullptr;
     index = static_cast<std::uint32_t>(places_.size());
     places_.emplace_back();
-    places_.back().handle = std::make_unique<Handle>();
   }
   Place& place = places_[index];
+  if (place.handle == nullptr) place.handle = std::make_unique<Handle>();
   place.used = true;
   ++place.generation;
   ++count_;
@@ -73,6 +73,7 @@ Handle* HandleGraph::Find(HandleId id) const {
 }
 
 void HandleGraph::Release(Handle* handle) {
+  handle->alive = false;
   handle->released = true;
   if (handle->children == 0) Remove(handle);
 }
@@ -135,10 +136,7 @@ Status HandleGraph::Load(ByteReader* in) {
     return Corrupt("handle graph: impossible number of places");
   }
   places_.resize(places);
-  for (Place& place : places_) {
-    place.generation = in->Get<std::uint32_t>();
-    place.handle = std::make_unique<Handle>();
-  }
+  for (Place& place : places_) place.generation = in->Get<std::uint32_t>();
   const auto free_count = in->Get<std::uint32_t>();
   for (std::uint32_t i = 0; i < free_count && in->ok(); ++i) {
     const auto index = in->Get<std::uint32_t>();
@@ -146,23 +144,46 @@ Status HandleGraph::Load(ByteReader* in) {
     free_.push_back(index);
   }
   const auto count = in->Get<std::uint32_t>();
+  std::uint64_t after = 0;
   for (std::uint32_t i = 0; i < count && in->ok(); ++i) {
-    POS_RETURN_IF_ERROR(LoadOne(in));
+    POS_RETURN_IF_ERROR(LoadOne(in, &after));
   }
   if (!in->ok()) return Corrupt("handle graph ends early");
+  return CheckLoaded();
+}
+
+Status HandleGraph::CheckLoaded() const {
   if (count_ + free_.size() != places_.size()) {
     return Corrupt("handle graph: places do not add up");
+  }
+  // With the sum above: every place is either free, once, or used.
+  std::vector<bool> is_free(places_.size());
+  for (const std::uint32_t index : free_) {
+    if (places_[index].used || is_free[index]) {
+      return Corrupt("handle graph: a place is free twice, or used");
+    }
+    is_free[index] = true;
+  }
+  for (const Place& place : places_) {
+    if (!place.used) continue;
+    const Handle& handle = *place.handle;
+    if (handle.released && (handle.alive || handle.children == 0)) {
+      return Corrupt("handle graph: a handle that nothing holds");
+    }
   }
   return {};
 }
 
-Status HandleGraph::LoadOne(ByteReader* in) {
+Status HandleGraph::LoadOne(ByteReader* in, std::uint64_t* after) {
   const auto id = in->Get<HandleId>();
   const std::uint32_t index = IndexOf(id);
-  if (!in->ok() || index >= places_.size() || places_[index].used) {
+  if (!in->ok() || index >= places_.size() || places_[index].used ||
+      id != MakeId(KindOf(id), places_[index].generation, index) ||
+      KindOf(id) == 0) {
     return Corrupt("handle graph: bad id");
   }
   Place& place = places_[index];
+  place.handle = std::make_unique<Handle>();
   Handle* const handle = place.handle.get();
   handle->id = id;
   handle->kind = KindOf(id);
@@ -182,6 +203,10 @@ Status HandleGraph::LoadOne(ByteReader* in) {
   handle->released = in->Get<std::uint8_t>() != 0;
   handle->materialized = in->Get<std::uint8_t>() != 0;
   handle->created_at = in->Get<std::uint64_t>();
+  if (handle->created_at <= *after || handle->created_at >= next_order_) {
+    return Corrupt("handle graph: handles are not in order of creation");
+  }
+  *after = handle->created_at;
   handle->parser_word = in->Get<std::uint64_t>();
   POS_ASSIGN_OR_RETURN(handle->recipe, Recipe::Read(in));
   return {};

@@ -8,10 +8,11 @@
 //
 // Ids are 64 bits: kind (8), generation (24), index (32), never 0. A stale id
 //   (its handle was destroyed, the index reused) does not resolve.
-// Threads:   Create, Resolve, Kill, Release: the parser thread. Fields marked
-//   "worker" in Handle: the worker thread, which learns of a handle through a
-//   context that the parser passed on. Save, Load, ForEach: while both are
-//   paused.
+// Threads:   Create, Resolve, Kill, Release: the parser thread, which alone
+//   reads and writes the fields of Handle that are not the worker's. Fields
+//   marked "worker" in Handle: the worker thread, which learns of a handle
+//   through a context that the parser passed on. Save, Load, ForEach: while
+//   both are paused.
 // Ownership: the graph owns handles; their memory is stable and is reused only
 //   after Reclaim, which the parser calls when the worker is done with it.
 #ifndef POS_GRAPH_HANDLE_GRAPH_H_
@@ -77,8 +78,9 @@ class HandleGraph {
   [[nodiscard]] Handle* Find(HandleId id) const;
   // The client can no longer name it. The worker may still hold it.
   void Kill(Handle* handle) { handle->alive = false; }
-  // The worker is done with it too. It goes when its last child has gone, since
-  // recipes of children lean on their parents; then its index may be reused.
+  // The worker is done with it too (and the client, if it was not before: the
+  // creation failed). It goes when its last child has gone, since recipes of
+  // children lean on their parents; then its index may be reused.
   void Release(Handle* handle);
 
   // In order of creation, dead ones included as long as they are not gone.
@@ -97,7 +99,7 @@ class HandleGraph {
 
  private:
   struct Place {
-    std::unique_ptr<Handle> handle;  // kept for reuse when free
+    std::unique_ptr<Handle> handle;  // kept for reuse when free; may be null
     std::uint32_t generation = 0;
     bool used = false;
   };
@@ -106,7 +108,9 @@ class HandleGraph {
   static std::uint32_t IndexOf(HandleId id) {
     return static_cast<std::uint32_t>(id);
   }
-  Status LoadOne(ByteReader* in);
+  // `after`: creation order of the handle before; moved on.
+  Status LoadOne(ByteReader* in, std::uint64_t* after);
+  [[nodiscard]] Status CheckLoaded() const;
   void Remove(Handle* handle);
 
   std::vector<Place> places_;

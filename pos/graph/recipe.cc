@@ -46,6 +46,9 @@ Result<Recipe> Recipe::Read(ByteReader* in) {
     const std::span<const std::byte> payload = in->GetBytes();
     step.inline_data.assign(payload.begin(), payload.end());
     ByteReader values(in->GetBytes());
+    if (values.left() % sizeof(std::uint64_t) != 0) {
+      return Corrupt("recipe: values are not whole");
+    }
     while (values.left() >= sizeof(std::uint64_t)) {
       step.values.push_back(values.Get<std::uint64_t>());
     }

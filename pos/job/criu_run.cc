@@ -16,6 +16,8 @@ namespace {
 constexpr std::uint64_t kMsNs = 1000000;
 // A killed CRIU that does not even die is waited for this long.
 constexpr std::uint64_t kKilledMs = 30000;
+// One that was made to give up cleans up within this.
+constexpr std::uint64_t kGraceMs = 5000;
 
 }  // namespace
 
@@ -77,6 +79,12 @@ void CriuRun::OnRpc() {
     said_success_ = response->success;
     return;
   }
+  // Its first notification, pre-dump, comes before it touches a task.
+  touched_ = true;
+  if (!killed_.ok()) {
+    Decide(false);
+    return;
+  }
   switch (handlers_.notify(response->script)) {
     case Answer::kGoOn:
       Decide(true);
@@ -101,8 +109,25 @@ void CriuRun::Decide(bool go_on) {
 }
 
 void CriuRun::Kill(const Status& why) {
-  if (killed_.ok()) killed_ = why;
+  if (!killed_.ok()) return;  // under way
+  killed_ = why;
   POS_LOG(kWarning, "ending CRIU", {{"why", why.ToString()}});
+  if (!plan_.dump || !touched_) {
+    KillNow();
+    return;
+  }
+  InitCommand command;
+  command.set_abort_criu(true);
+  init_->Send(command);
+  loop_->Cancel(&timer_);
+  timer_ = loop_->After(kGraceMs * kMsNs, [this] {
+    timer_ = 0;
+    POS_LOG(kWarning, "CRIU does not give up; killing it");
+    KillNow();
+  });
+}
+
+void CriuRun::KillNow() {
   InitCommand command;
   command.set_kill_criu(true);
   init_->Send(command);

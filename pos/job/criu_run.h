@@ -25,9 +25,10 @@ class CriuRun {
     RunCriu command;
     int images_fd = -1;  // descriptors here; handed to init
     int work_fd = -1;
-    std::string log_path;     // CRIU's log, in the work directory
-    std::string output_path;  // what it writes otherwise
+    std::string log_path;          // CRIU's log, in the work directory
+    std::string output_path;       // what it writes otherwise
     std::uint64_t timeout_ms = 0;  // holds are not counted
+    bool dump = false;
   };
   struct Handlers {
     // A notification; kHold keeps CRIU, and the tree, waiting for Decide.
@@ -45,8 +46,14 @@ class CriuRun {
   void Start();
   // Answers a held notification.
   void Decide(bool go_on);
-  // Ends CRIU by force. A tree that is being dumped runs on: the kernel lets go
-  // of it, and CRIU's code inside returns by itself.
+  // Makes CRIU give up, bounded in time.
+  //
+  // A dump is not ended by SIGKILL at once. The kernel would let go of the
+  // tree, and CRIU's code inside mostly returns by itself, but there is a
+  // moment, while that code is being put in place, in which a task would run
+  // into a breakpoint and die of SIGTRAP (seen in 1 of 100 kills). So its next
+  // write to a file is made to fail first: then it cleans up as after any
+  // error. Only a CRIU that does not end within kGraceMs is killed.
   void Kill(const Status& why);
 
   // Reports of init's that concern CRIU.
@@ -58,6 +65,7 @@ class CriuRun {
  private:
   void OnRpc();
   void StartTimer();
+  void KillNow();
   void Finish(const Status& status);
 
   EventLoop* const loop_;
@@ -66,6 +74,7 @@ class CriuRun {
   const Handlers handlers_;
   UniqueFd rpc_;
   EventLoop::TimerId timer_ = 0;
+  bool touched_ = false;  // CRIU has begun with the tree
   bool said_success_ = false;
   bool finished_ = false;
   Status killed_;  // why, when we ended it

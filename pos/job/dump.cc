@@ -80,6 +80,7 @@ Status DumpOperation::Start() {
   CriuRun::Plan plan;
   plan.what = "dump of job " + subject_.name;
   plan.request = EncodeCriuDump(request);
+  plan.dump = true;
   plan.images_fd = images_.get();
   plan.work_fd = work_.get();
   plan.log_path = JoinPath(subject_.work_directory, kLogName);

@@ -222,6 +222,9 @@ class Init {
         // With its helpers: it leads a group of its own.
         if (criu_pid_ > 0) ::kill(-criu_pid_, SIGKILL);
         break;
+      case InitCommand::kAbortCriu:
+        if (criu_pid_ > 0) MakeWritesFail(criu_pid_);
+        break;
       case InitCommand::kSignal:
         AnswerDone(command.id(), Deliver(command.signal()));
         break;
@@ -283,7 +286,7 @@ class Init {
     CriuLaunch launch;
     launch.criu = plan_.criu;
     launch.plugin_directory = plan_.plugin_directory;
-    launch.limits_library = plan_.limits_library;
+    launch.compat_library = plan_.compat_library;
     launch.dumps = command.restored_root() == 0;
     for (int i = 0; i < command.endpoint_number_size(); ++i) {
       const auto at = static_cast<std::size_t>(i);

@@ -48,7 +48,7 @@ struct InitPlan {
   std::vector<ReplacementFile> replacements;
   std::string criu;
   std::string plugin_directory;  // an empty directory: no CRIU plugins
-  std::string limits_library;    // see CriuLaunch; empty: none
+  std::string compat_library;    // see CriuLaunch
 };
 
 // The body of the process. Never returns.

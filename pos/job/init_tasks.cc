@@ -1,8 +1,8 @@
 #include "pos/job/init_tasks.h"
 
 #include <fcntl.h>
-#include <linux/capability.h>
 #include <linux/close_range.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -24,14 +24,6 @@ namespace {
 
 constexpr std::size_t kPokeLimit = 4096;
 
-bool HasResourceCapability() {
-  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
-  std::array<__user_cap_data_struct, 2> data{};
-  return ::syscall(SYS_capget, &header, data.data()) != 0 ||
-         (data[CAP_TO_INDEX(CAP_SYS_RESOURCE)].effective &
-          CAP_TO_MASK(CAP_SYS_RESOURCE)) != 0;
-}
-
 [[noreturn]] void BecomeCriu(const CriuLaunch& launch, int rpc) {
   ::setsid();
   const UniqueFd out(::openat(kWorkFdInInit, kCriuOutput,
@@ -45,16 +37,17 @@ bool HasResourceCapability() {
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  // For MakeWritesFail. Not at a restore: the restored tree would have it, too.
+  if (launch.dumps) ::signal(SIGXFSZ, SIG_IGN);
   const std::string number = std::to_string(kRpcFdInCriu);
   const std::string plugins = "CRIU_LIBS_DIR=" + launch.plugin_directory;
   const std::array<const char*, 4> argv = {launch.criu.c_str(), "swrk",
                                            number.c_str(), nullptr};
-  const std::string preload = "LD_PRELOAD=" + launch.limits_library;
-  const bool needs_limits = launch.dumps && !launch.limits_library.empty() &&
-                            !HasResourceCapability();
+  const std::string preload = "LD_PRELOAD=" + launch.compat_library;
+  const bool preloads = launch.dumps && !launch.compat_library.empty();
   const std::array<const char*, 4> environment = {
       "PATH=/usr/sbin:/usr/bin:/sbin:/bin", plugins.c_str(),
-      needs_limits ? preload.c_str() : nullptr, nullptr};
+      preloads ? preload.c_str() : nullptr, nullptr};
   ::execve(argv[0], const_cast<char* const*>(argv.data()),
            const_cast<char* const*>(environment.data()));
   ::_exit(127);
@@ -100,6 +93,13 @@ void EndGroup(pid_t group) {
     }
     SleepNs(1000000);
   }
+}
+
+void MakeWritesFail(pid_t criu) {
+  rlimit limit{};
+  if (::prlimit(criu, RLIMIT_FSIZE, nullptr, &limit) != 0) return;
+  limit.rlim_cur = 0;
+  ::prlimit(criu, RLIMIT_FSIZE, &limit, nullptr);
 }
 
 Status WriteIntoProcess(const Poke& poke) {

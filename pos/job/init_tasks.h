@@ -26,6 +26,9 @@ Result<UniqueFd> OpenReplacement(const ReplacementFile& file);
 // nothing is.
 void EndGroup(pid_t group);
 
+// Sets the file size limit of a CRIU that dumps (it ignores SIGXFSZ) to zero.
+void MakeWritesFail(pid_t criu);
+
 Status WriteIntoProcess(const Poke& poke);
 Result<UniqueFd> OpenForJob(const OpenInside& request);
 
@@ -36,8 +39,8 @@ struct CriuLaunch {
   // Descriptor here, number it gets there. The work directory is
   // kWorkFdInInit; CRIU's standard output and error go to criu.out in it.
   std::vector<std::pair<int, int>> inherit;
-  // A dump without CAP_SYS_RESOURCE preloads this one; see ckpt/criu/limits.
-  std::string limits_library;
+  // Preloaded for a dump; see ckpt/criu/compat. Empty: none.
+  std::string compat_library;
   bool dumps = false;
 
   // The other end of CRIU's RPC socket. The pair is made by this process,

@@ -130,8 +130,8 @@ Status Monitor::StartInit() {
   plan.plugin_directory = JoinPath(config_.directory(), "criu/plugins");
   const Result<std::string> own = OwnDirectory();
   if (own.ok()) {
-    const std::string library = *own + "/../lib/pos/libpos-criu-limits.so";
-    if (PathExists(library)) plan.limits_library = library;
+    const std::string library = *own + "/../lib/pos/libpos-criu-compat.so";
+    if (PathExists(library)) plan.compat_library = library;
   }
   if (restore_) {
     plan.last_pid = restore_->last_pid();

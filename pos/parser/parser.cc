@@ -57,31 +57,28 @@ bool Parser::ParseOne(ApiContext* context) {
   return true;
 }
 
-bool Parser::Step() {
+bool Parser::RetryWaiting() {
   bool progress = false;
-  for (int i = 0; i < kBatch; ++i) {
+  for (std::size_t left = waiting_.size(); left != 0; --left) {
     if (!FlushReady()) break;
-    ApiContext* context = nullptr;
-    if (!unparsed_.empty()) {
-      context = unparsed_.front();
-      if (!ParseOne(context)) break;
-      unparsed_.pop_front();
-    } else {
-      if (!in_->TryPop(&context)) break;
-      if (!ParseOne(context)) {
-        unparsed_.push_back(context);
-        break;
-      }
-    }
-    progress = true;
-  }
-  if (hold_.load(std::memory_order_acquire)) {
-    // Behind a call that cannot be parsed, everything waits its turn here.
-    ApiContext* context = nullptr;
-    while (!unparsed_.empty() && in_->TryPop(&context)) {
-      unparsed_.push_back(context);
+    ApiContext* const context = waiting_.front();
+    waiting_.pop_front();
+    if (ParseOne(context)) {
       progress = true;
+    } else {
+      waiting_.push_back(context);
     }
+  }
+  return progress;
+}
+
+bool Parser::Step() {
+  bool progress = RetryWaiting();
+  for (int i = 0; i < kBatch; ++i) {
+    ApiContext* context = nullptr;
+    if (!FlushReady() || !in_->TryPop(&context)) break;
+    if (!ParseOne(context)) waiting_.push_back(context);
+    progress = true;
   }
   if (!notices_->empty()) {
     TakeNotices();
@@ -90,7 +87,7 @@ bool Parser::Step() {
   return progress;
 }
 
-bool Parser::Idle() { return Quiet() && unparsed_.empty(); }
+bool Parser::Idle() { return Quiet() && waiting_.empty(); }
 
 bool Parser::Quiet() {
   return ready_ == nullptr && in_->Empty() && notices_->empty();

@@ -1,11 +1,16 @@
 // The parser stage: gives calls their meaning in the session's state, answers
 // what needs no device, and passes the rest on to the worker.
 //
+// A call that cannot be parsed yet (an allocation for which there is no memory
+// at the moment) is set aside and tried again; the calls behind it go on. Its
+// caller waits for its answer, so nothing that follows from it can be among
+// them, and what has to happen for it to go on may well be.
+//
 // The stage is device- and API-neutral: ApiParser holds the session's state
 // and knows the calls (pos/cuda_impl/parser for CUDA).
 //
-// Threads: Step, Idle: the thread that runs the stage. PostNotice: the worker.
-//   SetHold: any. The rest: while the stage is paused.
+// Threads: Step, Idle: the thread that runs the stage. NoticeBoard::Post: the
+//   worker. The rest: while the stage is paused.
 #ifndef POS_PARSER_PARSER_H_
 #define POS_PARSER_PARSER_H_
 
@@ -42,7 +47,8 @@ class ApiParser {
   enum class Outcome {
     kForward,   // the worker has something to do
     kAnswered,  // done with; the reply, if wanted, is in the context
-    kStall      // cannot go on yet (memory is awaited): ask again, same context
+    kStall      // cannot go on yet (memory is awaited): ask again later. Only
+                // for calls that the parser answers.
   };
   virtual ~ApiParser() = default;
   virtual Outcome Parse(ApiContext* context) = 0;
@@ -84,13 +90,11 @@ class Parser : public Stage {
   bool Step() override;
   bool Idle() override;
 
-  // A cut is being made: what cannot be parsed now is set aside, so that the
-  // queue before this stage runs empty.
-  void SetHold(bool on) { hold_.store(on, std::memory_order_release); }
-  // Paused: nothing is in the stage but `unparsed`.
+  // Paused: nothing is in the stage but calls that wait.
   [[nodiscard]] bool Quiet();
-  // Paused: calls that were taken from the ring but not parsed, in order.
-  std::deque<ApiContext*>& unparsed() { return unparsed_; }
+  // Paused: calls that were taken from the ring and cannot be parsed yet, in
+  // order.
+  std::deque<ApiContext*>& waiting() { return waiting_; }
   // Called after a push, to wake the worker's thread if it is another one.
   void SetDownstreamWake(std::function<void()> wake) {
     wake_downstream_ = std::move(wake);
@@ -101,6 +105,7 @@ class Parser : public Stage {
   void TakeNotices();
   bool ParseOne(ApiContext* context);  // false: stalled
   bool FlushReady();
+  bool RetryWaiting();  // true when one of them went on
 
   ApiParser* const api_;
   ContextPool* const pool_;
@@ -109,10 +114,9 @@ class Parser : public Stage {
   ContextQueue* const out_;
   NoticeBoard* const notices_;
   std::function<void()> wake_downstream_;
-  std::atomic<bool> hold_{false};
   std::vector<Notice> taken_;
   ApiContext* ready_ = nullptr;  // parsed, the worker's queue was full
-  std::deque<ApiContext*> unparsed_;
+  std::deque<ApiContext*> waiting_;
 };
 
 }  // namespace pos

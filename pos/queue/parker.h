@@ -19,7 +19,9 @@
 // Threads:  Prepare, Cancel, Sleep: one thread. Notify: any.
 // The word: 0 awake, 1 about to sleep or asleep. It may lie in memory shared
 //   with another process (the ring's doorbell). A hostile process that writes
-//   to it can only wake or delay the thread that serves that process.
+//   to it can wake the thread that serves it, or make it sleep through a
+//   Notify; whoever must not wait for that thread for ever uses Rouse, again
+//   and again.
 // Spurious: Sleep may return without a notification.
 #ifndef POS_QUEUE_PARKER_H_
 #define POS_QUEUE_PARKER_H_
@@ -50,6 +52,11 @@ class Parker {
   }
 
   void Notify() { NotifyWord(word_, scope_); }
+  // As Notify, but wakes whatever the word says.
+  void Rouse() {
+    word_->exchange(0, std::memory_order_acq_rel);
+    FutexWake(word_, scope_, 1);
+  }
 
   static void NotifyWord(std::atomic<std::uint32_t>* word, FutexScope scope) {
     if (word->fetch_add(0, std::memory_order_acq_rel) == 0) return;

@@ -140,9 +140,17 @@ bool Session::Quiet() {
   return front_end_->Quiet() && parser_->Quiet() && worker_->Quiet();
 }
 
+std::string Session::WhatIsLeft() {
+  if (!front_end_->Quiet()) {
+    return "the client has begun a call and does not finish it";
+  }
+  return std::to_string(worker_->in_flight()) +
+         " calls are still on the device";
+}
+
 Status Session::Quiesce(const Deadline& deadline) {
+  if (!started_ || paused_) return NotReady("the session does not run");
   pool_.SetUnbounded(true);
-  parser_->SetHold(true);
   worker_->SetHold(true);
   WakeAll();
   Backoff backoff;
@@ -154,14 +162,10 @@ Status Session::Quiesce(const Deadline& deadline) {
     }
     const bool late = deadline.Passed();
     std::string what;
-    if (late) {
-      what = std::to_string(worker_->in_flight()) +
-             " calls are still on the device";
-    }
+    if (late) what = WhatIsLeft();
     ResumeAll();
     if (late) {
       pool_.SetUnbounded(false);
-      parser_->SetHold(false);
       worker_->SetHold(false);
       WakeAll();
       return Timeout(what);
@@ -174,7 +178,6 @@ void Session::Resume() {
   if (!paused_) return;
   paused_ = false;
   pool_.SetUnbounded(false);
-  parser_->SetHold(false);
   worker_->SetHold(false);
   ResumeAll();
   WakeAll();
@@ -247,7 +250,7 @@ Status Session::LoadCall(ByteReader* in) {
   if (context->parsed) {
     worker_->pending().push_back(context);
   } else {
-    parser_->unparsed().push_back(context);
+    parser_->waiting().push_back(context);
   }
   return {};
 }
@@ -257,9 +260,9 @@ void Session::Save(ByteWriter* out) {
   state_->Save(out);
   executor_->Save(state_->graph, out);
   out->Put(static_cast<std::uint64_t>(worker_->pending().size() +
-                                      parser_->unparsed().size()));
+                                      parser_->waiting().size()));
   for (const ApiContext* context : worker_->pending()) SaveCall(*context, out);
-  for (const ApiContext* context : parser_->unparsed()) SaveCall(*context, out);
+  for (const ApiContext* context : parser_->waiting()) SaveCall(*context, out);
 }
 
 Status Session::Load(std::span<const std::byte> state) {

@@ -59,8 +59,8 @@ class Session {
   // The cut. The client must be gated: it sends nothing more. Takes everything
   // out of the ring, hands nothing more to the device, waits until the device
   // is idle. On OK the pipeline is paused and holds nothing but the pending
-  // calls. Otherwise (kTimeout: the message names what is still on the device)
-  // it runs on as before.
+  // calls. Otherwise (kTimeout: the message names what was not done) it runs on
+  // as before.
   Status Quiesce(const Deadline& deadline);
   // After a Quiesce that succeeded: everything runs on, pending calls first.
   void Resume();
@@ -93,7 +93,7 @@ class Session {
   }
   // While paused: calls that wait for the cut to end.
   [[nodiscard]] std::size_t pending_calls() const {
-    return worker_->pending().size() + parser_->unparsed().size();
+    return worker_->pending().size() + parser_->waiting().size();
   }
   // Makes the pipeline look again at what it could not do. Any thread.
   void Wake() { WakeAll(); }
@@ -111,6 +111,7 @@ class Session {
   void ResumeAll();
   void WakeAll();
   [[nodiscard]] bool Quiet();
+  [[nodiscard]] std::string WhatIsLeft();
   void SaveCall(const ApiContext& context, ByteWriter* out);
   Status LoadCall(ByteReader* in);
 

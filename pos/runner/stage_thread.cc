@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include <chrono>
 #include <utility>
 
 #include "pos/base/backoff.h"
@@ -35,20 +36,23 @@ void StageThread::Stop() {
     pause_wanted_ = false;
     request_.store(true, std::memory_order_release);
     changed_.NotifyAll();
+    RouseUntil(&ended_);
   }
-  Wake();
   thread_.join();
 }
 
-void StageThread::Pause() {
-  {
-    MutexLock lock(&mu_);
-    pause_wanted_ = true;
-    request_.store(true, std::memory_order_release);
+void StageThread::RouseUntil(const bool* done) {
+  while (!*done) {
+    parker_->Rouse();
+    changed_.WaitFor(&mu_, std::chrono::milliseconds(kRouseMs));
   }
-  Wake();
+}
+
+void StageThread::Pause() {
   MutexLock lock(&mu_);
-  while (!paused_) changed_.Wait(&mu_);
+  pause_wanted_ = true;
+  request_.store(true, std::memory_order_release);
+  RouseUntil(&paused_);
 }
 
 void StageThread::Resume() {
@@ -66,6 +70,10 @@ bool StageThread::ObeyRequests() {
     changed_.NotifyAll();
     while (pause_wanted_) changed_.Wait(&mu_);
     paused_ = false;
+    changed_.NotifyAll();
+  }
+  if (stop_wanted_) {
+    ended_ = true;
     changed_.NotifyAll();
   }
   return !stop_wanted_;

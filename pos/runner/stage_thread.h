@@ -2,8 +2,9 @@
 // looking for a short while when there is none, then asleep.
 //
 // Threads: Pause, Resume and Stop: one controlling thread. Wake: any.
-// Blocking: Pause waits for the stage in progress to end its step, which is
-//   bounded work.
+// Blocking: Pause and Stop wait for the stage in progress to end its step,
+//   which is bounded work; nothing that a client writes to the doorbell adds
+//   more than kRouseMs to that.
 #ifndef POS_RUNNER_STAGE_THREAD_H_
 #define POS_RUNNER_STAGE_THREAD_H_
 
@@ -28,11 +29,14 @@ class StageThread {
   StageThread(const StageThread&) = delete;
   StageThread& operator=(const StageThread&) = delete;
 
+  static constexpr int kRouseMs = 5;
+
   void Start();
   // Ends and joins. Idempotent.
   void Stop() POS_EXCLUDES(mu_);
   // On return the thread is outside every stage, and everything that it did
-  // happened before. Until Resume the caller may touch the stages.
+  // happened before. Until Resume the caller may touch the stages. The thread
+  // was started.
   void Pause() POS_EXCLUDES(mu_);
   void Resume() POS_EXCLUDES(mu_);
   void Wake() { parker_->Notify(); }
@@ -42,6 +46,8 @@ class StageThread {
   // False when the thread is to end.
   bool ObeyRequests() POS_EXCLUDES(mu_);
   void SleepUnlessWork();
+  // Wakes the thread until it has seen the request.
+  void RouseUntil(const bool* done) POS_REQUIRES(mu_);
 
   const std::string name_;
   const std::vector<Stage*> stages_;
@@ -55,6 +61,7 @@ class StageThread {
   bool pause_wanted_ POS_GUARDED_BY(mu_) = false;
   bool stop_wanted_ POS_GUARDED_BY(mu_) = false;
   bool paused_ POS_GUARDED_BY(mu_) = false;
+  bool ended_ POS_GUARDED_BY(mu_) = false;
 };
 
 }  // namespace pos

@@ -168,6 +168,7 @@ bool FrontEnd::TakeOne() {
 
 bool FrontEnd::Step() {
   if (failed_) return false;
+  pool_->Recycle();
   bool progress = false;
   for (int i = 0; i < kBatch; ++i) {
     if (!FlushReady() || !TakeOne()) break;

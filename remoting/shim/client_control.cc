@@ -448,7 +448,10 @@ void Client::Rejoin() {
       ring_.slot(i).state.store(wire::kSlotParked, std::memory_order_release);
     }
   }
-  leases_.Restore(&ring_);
+  if (Status restored = leases_.Restore(&ring_); !restored.ok()) {
+    Lose(restored.message().c_str());
+    return;
+  }
   gate_.ClearOut();
   SendRecord(wire::SessionRecordType::kReady, verdict_.epoch,
              reinterpret_cast<std::uint64_t>(&verdict_),

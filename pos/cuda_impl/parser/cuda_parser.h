@@ -56,6 +56,8 @@ class CudaParser : public ApiParser {
   SessionState* const state_;
   ClientPort* const port_;
   std::atomic<std::int32_t> dropped_error_{0};
+  // Blocks that came back so far, from 1.
+  std::uint64_t frees_seen_ = 1;
 };
 
 }  // namespace pos::cuda

@@ -23,6 +23,7 @@ void CudaParser::FreeBlock(std::uint64_t address) {
   }
   state_->allocations.Remove(address);
   --state_->releasing;
+  ++frees_seen_;
 }
 
 // Finds addresses and memory for a block of `owner`'s device. On success the
@@ -37,14 +38,22 @@ ApiParser::Outcome CudaParser::Allocate(ApiContext* context, Handle* owner,
   BlockAllocator& blocks = state_->blocks[static_cast<std::size_t>(device)];
   const std::uint64_t backing_bytes = blocks.NewBackingBytes(bytes);
   if (backing_bytes != 0) {
+    // Denied before, and memory was on its way back: nothing changes before
+    // some of it has arrived, so posd is not asked again.
+    std::uint64_t& denied_at = context->scratch[0];
+    if (denied_at == frees_seen_ && state_->releasing != 0) {
+      return Outcome::kStall;
+    }
     switch (state_->ledger->Take(device, backing_bytes)) {
       case MemoryLedger::Answer::kGranted:
         break;
       case MemoryLedger::Answer::kPending:
         return Outcome::kStall;
       case MemoryLedger::Answer::kDenied:
-        // Memory that is on its way back may do.
-        if (state_->releasing != 0) return Outcome::kStall;
+        if (state_->releasing != 0) {
+          denied_at = frees_seen_;
+          return Outcome::kStall;
+        }
         return Refuse(context, CUDA_ERROR_OUT_OF_MEMORY, "out of memory");
     }
   }

@@ -176,7 +176,6 @@ ApiExecutor::Outcome CudaExecutor::Created(ApiContext* context, Handle* handle,
   POS_LOG(kWarning, "cannot create",
           {{"call", context->info->name}, {"status", status.ToString()}});
   // Dead for the client: it never learns the id.
-  handle->alive = false;
   Gone(handle);
   return Fail(context, error);
 }
@@ -235,7 +234,6 @@ ApiExecutor::Outcome CudaExecutor::ExecCtxCreate(ApiContext* context,
   Handle* const stream = context->handles[1];
   const Status status = MakeContext(handle, stream, args);
   if (!status.ok()) {
-    stream->alive = false;
     Gone(stream);
   }
   return Created(context, handle, status, CUDA_ERROR_OUT_OF_MEMORY);

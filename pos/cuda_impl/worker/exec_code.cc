@@ -193,7 +193,6 @@ ApiExecutor::Outcome CudaExecutor::ExecModuleFunction(
   const Status status = MakeFunction(handle, context->InlineText());
   if (!status.ok()) {
     // A look-up that finds nothing is ordinary: no log line.
-    handle->alive = false;
     Gone(handle);
     return Fail(context, CUDA_ERROR_NOT_FOUND);
   }
@@ -207,7 +206,6 @@ ApiExecutor::Outcome CudaExecutor::ExecModuleFunction(
   }
   const std::span<std::byte> room = port_->BulkOut(*context);
   if (room.size() < list.bytes().size()) {
-    handle->alive = false;
     Gone(handle);
     return Fail(context, CUDA_ERROR_INVALID_VALUE);
   }

@@ -29,16 +29,20 @@ Status RingClient::Map(int ring_fd, std::uint64_t ring_map_bytes,
                        SharedMapping::Map(staging_fd, staging_bytes, 0));
   ring_ = std::move(ring);
   staging_ = std::move(staging);
-  header_ = reinterpret_cast<wire::RingHeader*>(ring_.data());
-  slots_ =
-      reinterpret_cast<wire::ReplySlot*>(ring_.data() + header_->slots_offset);
+  Adopt(ring_.data(), staging_.data());
+  return {};
+}
+
+void RingClient::Adopt(std::byte* ring, std::byte* staging) {
+  header_ = reinterpret_cast<wire::RingHeader*>(ring);
+  slots_ = reinterpret_cast<wire::ReplySlot*>(ring + header_->slots_offset);
   leases_ = reinterpret_cast<std::atomic<std::uint32_t>*>(
-      ring_.data() + header_->leases_offset);
-  frames_ = ring_.data() + header_->ring_offset;
-  ring_bytes_ = ring_bytes;
+      ring + header_->leases_offset);
+  frames_ = ring + header_->ring_offset;
+  staging_at_ = staging;
+  ring_bytes_ = header_->ring_bytes;
   slot_count_ = header_->slot_count;
   lease_count_ = header_->lease_count;
-  return {};
 }
 
 void RingClient::Unmap() {
@@ -104,11 +108,14 @@ void StagingLeases::Sweep(RingClient* ring) {
 }
 
 std::uint32_t StagingLeases::Acquire(RingClient* ring, std::uint64_t bytes) {
-  const auto wanted = static_cast<std::uint32_t>(
-      (bytes + wire::kLeaseBytes - 1) / wire::kLeaseBytes);
   MutexLock lock(&mu_);
   Sweep(ring);
   const auto count = static_cast<std::uint32_t>(units_.size());
+  if (bytes == 0 || bytes > std::uint64_t{count} * wire::kLeaseBytes) {
+    return wire::kNoLease;
+  }
+  const auto wanted = static_cast<std::uint32_t>(
+      (bytes + wire::kLeaseBytes - 1) / wire::kLeaseBytes);
   // Two passes: from where the last search ended, then from the start.
   for (const auto& [from, to] :
        {std::pair(next_, count), std::pair(0u, count)}) {
@@ -138,12 +145,21 @@ void StagingLeases::Save(RingClient* ring) {
   Sweep(ring);
 }
 
-void StagingLeases::Restore(RingClient* ring) {
+Status StagingLeases::Restore(RingClient* ring) {
   MutexLock lock(&mu_);
-  if (units_.empty()) return;
+  if (units_.empty()) return {};
+  if (ring->lease_count() < units_.size()) {
+    return Incompatible("the runner has " +
+                        std::to_string(ring->lease_count()) +
+                        " units of staging, the one before had " +
+                        std::to_string(units_.size()));
+  }
+  units_.resize(ring->lease_count());
+  used_.resize(ring->lease_count());
   for (std::uint32_t i = 0; i < units_.size(); ++i) {
     ring->leases()[i].store(units_[i], std::memory_order_release);
   }
+  return {};
 }
 
 std::uint32_t StagingLeases::UsedUnits(RingClient* ring) {

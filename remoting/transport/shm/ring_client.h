@@ -33,11 +33,15 @@ class RingClient {
 
   Status Map(int ring_fd, std::uint64_t ring_map_bytes, int staging_fd,
              std::uint64_t staging_bytes);
+  // Uses memory that somebody else has mapped, the ring twice in a row: a
+  // client in the runner's own process (tests; ThreadSanitizer follows one
+  // mapping).
+  void Adopt(std::byte* ring, std::byte* staging);
   void Unmap();
   // Calls get request ids from `base` on; a new base for every Map keeps them
   // unique within the session.
   void SetRequestBase(std::uint64_t base) { request_base_ = base; }
-  [[nodiscard]] bool mapped() const { return ring_.data() != nullptr; }
+  [[nodiscard]] bool mapped() const { return header_ != nullptr; }
 
   // Reserves a frame with room for `args_bytes` and `inline_bytes` behind its
   // header and returns it, everything but `commit` and the payload filled in;
@@ -55,7 +59,7 @@ class RingClient {
   }
   [[nodiscard]] std::uint32_t slot_count() const { return slot_count_; }
   [[nodiscard]] std::byte* Staging(std::uint32_t lease) const {
-    return staging_.data() + std::uint64_t{lease} * wire::kLeaseBytes;
+    return staging_at_ + std::uint64_t{lease} * wire::kLeaseBytes;
   }
   [[nodiscard]] std::uint32_t lease_count() const { return lease_count_; }
   [[nodiscard]] std::atomic<std::uint32_t>* leases() const { return leases_; }
@@ -79,6 +83,7 @@ class RingClient {
   wire::ReplySlot* slots_ = nullptr;
   std::atomic<std::uint32_t>* leases_ = nullptr;
   std::byte* frames_ = nullptr;
+  std::byte* staging_at_ = nullptr;
   std::uint64_t ring_bytes_ = 0;
   std::uint32_t slot_count_ = 0;
   std::uint32_t lease_count_ = 0;
@@ -93,7 +98,8 @@ class RingClient {
 // Threads: any, at once.
 class StagingLeases {
  public:
-  // A run of units with room for `bytes`; kNoLease when there is none now.
+  // A run of units with room for `bytes`; kNoLease when there is none now, and
+  // for ever when `bytes` is 0 or more than the arena.
   std::uint32_t Acquire(RingClient* ring, std::uint64_t bytes)
       POS_EXCLUDES(mu_);
   // Gives back a lease that the client itself frees (bulk output).
@@ -101,8 +107,9 @@ class StagingLeases {
 
   // While no thread is inside: takes note of what the runner has freed.
   void Save(RingClient* ring) POS_EXCLUDES(mu_);
-  // Writes the words of what is still lent into new shared memory.
-  void Restore(RingClient* ring) POS_EXCLUDES(mu_);
+  // Writes the words of what is still lent into new shared memory, which may be
+  // larger than before. kIncompatible when it is smaller.
+  Status Restore(RingClient* ring) POS_EXCLUDES(mu_);
 
   // Number of units lent out; for tests.
   std::uint32_t UsedUnits(RingClient* ring) POS_EXCLUDES(mu_);

@@ -3,6 +3,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <bit>
 #include <cerrno>
 #include <cstring>
@@ -137,7 +138,7 @@ void RingServer::Complete(std::uint32_t slot, std::int32_t result,
   s.result = result;
   s.bytes = static_cast<std::uint32_t>(data.size());
   s.bulk_bytes = bulk_bytes;
-  std::memcpy(s.data.data(), data.data(), data.size());
+  std::copy(data.begin(), data.end(), s.data.begin());
   const std::uint32_t before =
       s.state.exchange(wire::kSlotDone, std::memory_order_acq_rel);
   if (before == wire::kSlotParked) Bell();

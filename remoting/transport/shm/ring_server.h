@@ -44,6 +44,9 @@ class RingServer {
   // What the client maps of ring_fd (once, without the mirror).
   [[nodiscard]] std::uint64_t ring_map_bytes() const { return ring_.bytes(); }
   [[nodiscard]] const RingGeometry& geometry() const { return geometry_; }
+  // The mappings themselves, for a client in this process.
+  [[nodiscard]] std::byte* ring_memory() const { return ring_.data(); }
+  [[nodiscard]] std::byte* staging_memory() const { return staging_.data(); }
 
   enum class NextResult { kNone, kFrame, kCorrupt };
   // Size of the next complete frame without taking it, for the caller to find

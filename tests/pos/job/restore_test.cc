@@ -385,7 +385,7 @@ TEST_F(RestoreTest, AJobOnATerminalHasOneAfterwards) {
     again.Restore(images_.Path("1"));
     again.Start();
     EXPECT_TRUE(again.started().terminal());
-    EXPECT_TRUE(again.WaitLog("count 30 "));
+    EXPECT_TRUE(again.WaitLog("count 200 "));
     EXPECT_THAT(again.Log(), HasSubstr("\r\n"));
     // And again.
     ASSERT_EQ(

@@ -1,12 +1,25 @@
 // The program that the tests' jobs run: `victim WHAT ARGS…`. Writes lines to
 // standard output, each with one write, so that nothing is lost in a buffer.
+#include <arpa/inet.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/file.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
+#include <sys/shm.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
@@ -277,15 +290,137 @@ int Mapped(const Args& args) {
   }
 }
 
+// Things that CRIU cannot carry, one of them per run; then counts.
+
+int Connected(const Args&) {
+  const int listener = ::socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof(address);
+  auto* generic = reinterpret_cast<sockaddr*>(&address);
+  ::bind(listener, generic, size);
+  ::listen(listener, 1);
+  ::getsockname(listener, generic, &size);
+  const int client = ::socket(AF_INET, SOCK_STREAM, 0);
+  if (::connect(client, generic, size) != 0) return 1;
+  ::accept(listener, nullptr, nullptr);
+  return Count({"5"});
+}
+
+// A socket of the given kind, connected to a server at PATH.
+int UnixPeer(const Args& args) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::snprintf(address.sun_path, sizeof(address.sun_path), "%s",
+                args.at(0).c_str());
+  const int fd = ::socket(AF_UNIX, SOCK_STREAM, 0);
+  if (::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) !=
+      0) {
+    return 1;
+  }
+  return Count({"5"});
+}
+
+int IoUring(const Args&) {
+  std::array<char, 512> params{};
+  if (::syscall(SYS_io_uring_setup, 4, params.data()) < 0) return 77;
+  return Count({"5"});
+}
+
+int UserFault(const Args&) {
+  if (::syscall(SYS_userfaultfd, O_CLOEXEC) < 0) return 77;
+  return Count({"5"});
+}
+
+int Device(const Args& args) {
+  if (::open(args.at(0).c_str(), O_RDWR) < 0) return 77;
+  return Count({"5"});
+}
+
+int SharedSegment(const Args&) {
+  const int id = ::shmget(IPC_PRIVATE, 4096, IPC_CREAT | 0600);
+  if (::shmat(id, nullptr, 0) == nullptr) return 77;
+  ::shmctl(id, IPC_RMID, nullptr);
+  return Count({"5"});
+}
+
+int Namespace(const Args&) {
+  if (::unshare(CLONE_NEWUTS) != 0) return 77;
+  return Count({"5"});
+}
+
+// The parent traces its child.
+int Traced(const Args&) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    for (;;) Nap(1000);
+  }
+  if (::ptrace(PTRACE_SEIZE, child, nullptr, nullptr) != 0) return 77;
+  return Count({"5"});
+}
+
+// Takes one descriptor from a connection to PATH, and keeps it.
+int Receive(const Args& args) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::snprintf(address.sun_path, sizeof(address.sun_path), "%s",
+                args.at(0).c_str());
+  const int listener = ::socket(AF_UNIX, SOCK_SEQPACKET, 0);
+  ::bind(listener, reinterpret_cast<sockaddr*>(&address), sizeof(address));
+  ::listen(listener, 1);
+  Say("listening\n");
+  const int connection = ::accept(listener, nullptr, nullptr);
+  char byte = 0;
+  iovec data{&byte, 1};
+  alignas(cmsghdr) std::array<char, 64> control{};
+  msghdr header{};
+  header.msg_iov = &data;
+  header.msg_iovlen = 1;
+  header.msg_control = control.data();
+  header.msg_controllen = control.size();
+  if (::recvmsg(connection, &header, 0) != 1) return 1;
+  ::close(connection);
+  ::close(listener);
+  Say("received\n");
+  for (;;) Nap(1000);
+}
+
+// What CRIU can carry: none of it is to be named.
+int Harmless(const Args& args) {
+  ::eventfd(0, 0);
+  ::epoll_create1(0);
+  ::timerfd_create(CLOCK_MONOTONIC, 0);
+  sigset_t signals;
+  ::sigemptyset(&signals);
+  ::signalfd(-1, &signals, 0);
+  ::inotify_init();
+  ::memfd_create("memory", 0);
+  std::array<int, 2> pair{};
+  ::socketpair(AF_UNIX, SOCK_STREAM, 0, pair.data());
+  ::pipe(pair.data());
+  ::socket(AF_INET, SOCK_DGRAM, 0);
+  const int listener = ::socket(AF_INET, SOCK_STREAM, 0);
+  ::listen(listener, 1);
+  ::open("/dev/null", O_RDWR);
+  ::open("/dev/urandom", O_RDONLY);
+  ::open(args.at(0).c_str(), O_RDONLY | O_DIRECTORY);
+  ::syscall(SYS_pidfd_open, ::getpid(), 0);
+  return Count({"5"});
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   const std::map<std::string, int (*)(const Args&)> kinds = {
-      {"exit", Exit},     {"die", Die},         {"print", Print},
-      {"cat", Cat},       {"whoami", Whoami},   {"count", Count},
-      {"orphan", Orphan}, {"abandon", Abandon}, {"tree", Tree},
-      {"files", Files},   {"word", Word},       {"flood", Flood},
-      {"memory", Memory}, {"mapped", Mapped}};
+      {"exit", Exit},     {"die", Die},           {"print", Print},
+      {"cat", Cat},       {"whoami", Whoami},     {"count", Count},
+      {"orphan", Orphan}, {"abandon", Abandon},   {"tree", Tree},
+      {"files", Files},   {"word", Word},         {"flood", Flood},
+      {"memory", Memory}, {"mapped", Mapped},     {"connected", Connected},
+      {"unix", UnixPeer}, {"io_uring", IoUring},  {"userfault", UserFault},
+      {"device", Device}, {"shm", SharedSegment}, {"namespace", Namespace},
+      {"traced", Traced}, {"harmless", Harmless}, {"receive", Receive}};
   if (argc < 2 || kinds.count(argv[1]) == 0) return 98;
   return kinds.at(argv[1])(Args(argv + 2, argv + argc));
 }

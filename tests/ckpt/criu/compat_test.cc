@@ -1,9 +1,10 @@
-// The library that answers CRIU's question for resource limits where the kernel
-// does not: loaded here, asked in a process without CAP_SYS_RESOURCE.
+// The library that answers CRIU where the kernel does not: loaded here, asked
+// in a process without CAP_SYS_RESOURCE.
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 #include <linux/capability.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -29,7 +30,7 @@ void DropResourceCapability() {
 // In a child: what the library says about `pid` equals what `pid` set.
 int AskAbout(pid_t pid) {
   DropResourceCapability();
-  void* library = ::dlopen(POS_TEST_LIMITS_LIBRARY, RTLD_NOW | RTLD_LOCAL);
+  void* library = ::dlopen(POS_TEST_COMPAT_LIBRARY, RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) return 10;
   const auto call =
       reinterpret_cast<SyscallFunction>(::dlsym(library, "syscall"));
@@ -55,7 +56,7 @@ int AskAbout(pid_t pid) {
   return 0;
 }
 
-TEST(CriuLimits, AreReadWhereTheKernelDoesNotTell) {
+TEST(CriuCompat, LimitsAreReadWhereTheKernelDoesNotTell) {
   if (::geteuid() != 0) GTEST_SKIP() << "needs root for another user's process";
   const pid_t other = ::fork();
   if (other == 0) {
@@ -76,6 +77,32 @@ TEST(CriuLimits, AreReadWhereTheKernelDoesNotTell) {
   EXPECT_EQ(WEXITSTATUS(status), 0);
   ::kill(other, SIGKILL);
   ::waitpid(other, &status, 0);
+}
+
+TEST(CriuCompat, SocketsThatCannotPassCredentialsDoNot) {
+  using Function = int (*)(int, int, int, void*, socklen_t*);
+  void* library = ::dlopen(POS_TEST_COMPAT_LIBRARY, RTLD_NOW | RTLD_LOCAL);
+  ASSERT_NE(library, nullptr) << ::dlerror();
+  const auto get = reinterpret_cast<Function>(::dlsym(library, "getsockopt"));
+  ASSERT_NE(get, nullptr);
+  const int tcp = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int local = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int on = 1;
+  ASSERT_EQ(::setsockopt(local, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)), 0);
+  int value = -1;
+  socklen_t size = sizeof(value);
+  EXPECT_EQ(get(tcp, SOL_SOCKET, SO_PASSCRED, &value, &size), 0);
+  EXPECT_EQ(value, 0);
+  EXPECT_EQ(get(local, SOL_SOCKET, SO_PASSCRED, &value, &size), 0);
+  EXPECT_EQ(value, 1);
+  EXPECT_EQ(get(tcp, SOL_SOCKET, SO_TYPE, &value, &size), 0);
+  EXPECT_EQ(value, SOCK_STREAM);
+  EXPECT_EQ(get(tcp, SOL_SOCKET, 9999, &value, &size), -1);
+  EXPECT_EQ(errno, ENOPROTOOPT);
+  EXPECT_EQ(get(-1, SOL_SOCKET, SO_TYPE, &value, &size), -1);
+  EXPECT_EQ(errno, EBADF);
+  ::close(tcp);
+  ::close(local);
 }
 
 }  // namespace

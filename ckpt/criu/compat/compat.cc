@@ -1,21 +1,27 @@
-// prlimit(2) for CRIU where root lacks CAP_SYS_RESOURCE (most containers).
+// Two answers that CRIU does not get from the kernel where it needs them.
+// pos-job preloads this library into CRIU for a dump, and only then: nothing of
+// the job's ever sees it.
 //
-// CRIU asks for the resource limits of every process that it dumps. The kernel
-// answers only a process of the same user or one with that capability, so
-// without it root could not dump the jobs of other users. /proc/PID/limits says
-// the same to everybody. pos-job preloads this library into CRIU for a dump,
-// and only then: nothing of the job's ever sees it.
+// prlimit64: CRIU asks for the resource limits of every process that it dumps.
+// The kernel answers only a process of the same user or one with
+// CAP_SYS_RESOURCE, which root in a container usually lacks; without it root
+// could not dump the jobs of other users. /proc/PID/limits says the same to
+// everybody. (Giving CRIU the job's real user id works for the kernel, but
+// libnftables, which CRIU links, ends every program whose real and effective
+// user differ.)
 //
-// No other way was found: giving CRIU the job's real user id works for the
-// kernel, but libnftables, which CRIU links, ends every program whose real and
-// effective user differ.
+// getsockopt: from Linux 6.16 on SO_PASSCRED and SO_PASSSEC do not exist for
+// sockets that cannot receive credentials (EOPNOTSUPP); CRIU 4.1 asks every
+// socket for them and gives up, so no job with a TCP or UDP socket could be
+// dumped. What cannot be set is not set.
 //
-// Test: tests/ckpt/criu/limits_test.cc
+// Test: tests/ckpt/criu/compat_test.cc
 #if !defined(__x86_64__)
 #error "written for x86-64, as everything that POS knows about CUDA is"
 #endif
 
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -98,11 +104,18 @@ long GetOrSetLimit(const long (&args)[6]) {
              : result;
 }
 
+// As the C library returns it.
+long WithErrno(long result) {
+  if (result >= 0 || result <= -4096) return result;
+  errno = static_cast<int>(-result);
+  return -1;
+}
+
 }  // namespace
 
 #pragma GCC visibility push(default)
 
-// CRIU makes this call by syscall(2).
+// CRIU asks for limits by syscall(2).
 extern "C" long syscall(long number, ...) {
   long args[6];
   va_list list;
@@ -111,11 +124,26 @@ extern "C" long syscall(long number, ...) {
   va_end(list);
   const long result =
       number == SYS_prlimit64 ? GetOrSetLimit(args) : Raw(number, args);
-  if (result < 0 && result > -4096) {
-    errno = static_cast<int>(-result);
-    return -1;
+  return WithErrno(result);
+}
+
+extern "C" int getsockopt(int fd, int level, int option, void* value,
+                          socklen_t* size) noexcept {
+  const long args[6] = {fd,
+                        level,
+                        option,
+                        reinterpret_cast<long>(value),
+                        reinterpret_cast<long>(size),
+                        0};
+  const long result = Raw(SYS_getsockopt, args);
+  if (result == -EOPNOTSUPP && level == SOL_SOCKET &&
+      (option == SO_PASSCRED || option == SO_PASSSEC) && *size >= sizeof(int)) {
+    const int unset = 0;
+    std::memcpy(value, &unset, sizeof(unset));
+    *size = sizeof(unset);
+    return 0;
   }
-  return result;
+  return static_cast<int>(WithErrno(result));
 }
 
 #pragma GCC visibility pop

@@ -1,0 +1,203 @@
+#include "pos/worker/worker.h"
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "tests/support/fake_stages.h"
+#include "tests/support/random.h"
+
+namespace pos {
+namespace {
+
+using Outcome = ApiExecutor::Outcome;
+using Pcs = std::vector<std::uint64_t>;
+
+class WorkerTest : public ::testing::Test {
+ protected:
+  ApiContext* Push(std::uint64_t pc, bool wants_reply = true) {
+    ApiContext* const context = pool_.Take();
+    context->pc = pc;
+    context->slot = wants_reply ? 0 : wire::kNoSlot;
+    ApiContext* pushed = context;
+    EXPECT_TRUE(in_->TryPush(pushed));
+    return context;
+  }
+  void Run() {
+    while (worker_.Step()) {
+    }
+  }
+
+  FakeExecutor api_;
+  FakePort port_;
+  ContextPool pool_;
+  std::unique_ptr<ContextQueue> in_ = std::make_unique<ContextQueue>();
+  CompletionQueue completions_;
+  Worker worker_{&api_, &pool_, &port_, in_.get(), &completions_};
+};
+
+TEST_F(WorkerTest, FinishesEachCallOnce) {
+  for (std::uint64_t pc = 1; pc <= 200; ++pc) Push(pc, pc % 2 == 0);
+  Run();
+  ASSERT_EQ(api_.executed.size(), 200u);
+  for (std::uint64_t pc = 1; pc <= 200; ++pc) {
+    EXPECT_EQ(api_.executed[pc - 1], pc);
+    EXPECT_EQ(port_.Replies(pc), pc % 2 == 0 ? 1 : 0);
+    EXPECT_EQ(port_.Released(pc), 1);
+  }
+  EXPECT_EQ(pool_.Outstanding(), 0u);
+  EXPECT_TRUE(worker_.Idle());
+  EXPECT_TRUE(worker_.Quiet());
+}
+
+TEST_F(WorkerTest, CallsComeBackFromTheDeviceOutOfOrder) {
+  api_.on_execute = [](ApiContext*) { return Outcome::kInFlight; };
+  std::vector<ApiContext*> contexts;
+  for (std::uint64_t pc = 1; pc <= 5; ++pc) contexts.push_back(Push(pc));
+  Run();
+  EXPECT_EQ(worker_.in_flight(), 5u);
+  EXPECT_TRUE(worker_.Idle()) << "the device will ring";
+  EXPECT_FALSE(worker_.Quiet());
+  for (const int i : {3, 0, 4, 1, 2}) {
+    completions_.OnComplete(
+        ApiExecutor::TokenOf(contexts[static_cast<std::size_t>(i)]), i);
+    EXPECT_FALSE(worker_.Idle());
+    Run();
+  }
+  EXPECT_EQ(api_.completed, Pcs({4, 1, 5, 2, 3}));
+  EXPECT_EQ(port_.Result(4), 3);
+  EXPECT_EQ(port_.Order(), Pcs({4, 1, 5, 2, 3}));
+  EXPECT_EQ(worker_.in_flight(), 0u);
+  EXPECT_TRUE(worker_.Quiet());
+}
+
+// A call may go to the device again: one token for each context it waits for.
+TEST_F(WorkerTest, CallThatWaitsForSeveralTokensEndsWithTheLast) {
+  api_.on_execute = [](ApiContext* context) {
+    context->scratch[0] = 3;
+    return Outcome::kInFlight;
+  };
+  api_.on_complete = [](ApiContext* context) {
+    return --context->scratch[0] == 0 ? Outcome::kDone : Outcome::kInFlight;
+  };
+  const ApiContext* const context = Push(1);
+  Run();
+  const std::uint64_t token = ApiExecutor::TokenOf(context);
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(port_.Replies(1), 0);
+    EXPECT_EQ(worker_.in_flight(), 1u);
+    completions_.OnComplete(token, 0);
+    Run();
+  }
+  EXPECT_EQ(port_.Replies(1), 1);
+  EXPECT_EQ(worker_.in_flight(), 0u);
+}
+
+// The device may report before Execute returns.
+TEST_F(WorkerTest, CompletionInsideTheSubmissionIsCountedRight) {
+  api_.on_execute = [this](ApiContext* context) {
+    completions_.OnComplete(ApiExecutor::TokenOf(context), 0);
+    return Outcome::kInFlight;
+  };
+  for (std::uint64_t pc = 1; pc <= 1000; ++pc) Push(pc);
+  Run();
+  EXPECT_EQ(api_.completed.size(), 1000u);
+  EXPECT_EQ(worker_.in_flight(), 0u);
+  EXPECT_TRUE(worker_.Quiet());
+}
+
+TEST_F(WorkerTest, HoldSetsCallsAsideAndTheyRunFirstAfterwards) {
+  Push(1);
+  Run();
+  worker_.SetHold(true);
+  for (std::uint64_t pc = 2; pc <= 200; ++pc) Push(pc);
+  Run();
+  EXPECT_EQ(api_.executed, Pcs({1}));
+  EXPECT_EQ(worker_.pending().size(), 199u);
+  EXPECT_TRUE(worker_.Idle());
+  EXPECT_TRUE(worker_.Quiet()) << "pending calls are part of a cut";
+  for (std::uint64_t pc = 201; pc <= 300; ++pc) Push(pc);
+  worker_.SetHold(false);
+  EXPECT_FALSE(worker_.Idle());
+  Run();
+  ASSERT_EQ(api_.executed.size(), 300u);
+  for (std::size_t i = 0; i < 300; ++i) EXPECT_EQ(api_.executed[i], i + 1);
+}
+
+TEST_F(WorkerTest, HoldLetsWhatIsOnTheDeviceFinish) {
+  api_.on_execute = [](ApiContext*) { return Outcome::kInFlight; };
+  const ApiContext* const context = Push(1);
+  Run();
+  worker_.SetHold(true);
+  Push(2);
+  Run();
+  EXPECT_FALSE(worker_.Quiet());
+  completions_.OnComplete(ApiExecutor::TokenOf(context), 0);
+  Run();
+  EXPECT_TRUE(worker_.Quiet());
+  EXPECT_EQ(port_.Replies(1), 1);
+  EXPECT_EQ(port_.Replies(2), 0);
+}
+
+TEST_F(WorkerTest, AnsweredCallsAreNotAnsweredAgain) {
+  ApiContext* const context = Push(1);
+  context->answered = true;
+  Run();
+  EXPECT_EQ(port_.Replies(1), 0);
+  EXPECT_EQ(port_.Released(1), 1);
+}
+
+TEST_F(WorkerTest, DeviceOutputGoesWhereItWasSetTo) {
+  std::string text;
+  completions_.SetOutput([&](std::string_view piece) { text += piece; });
+  completions_.OnDeviceOutput("hello ");
+  completions_.OnDeviceOutput("kernel");
+  EXPECT_EQ(text, "hello kernel");
+}
+
+// Device threads complete while the worker executes.
+TEST_F(WorkerTest, CompletionsRaceWithExecution) {
+  constexpr std::uint64_t kCalls = 30000;
+  Mutex mu;
+  std::vector<std::uint64_t> tokens;
+  std::atomic<bool> done{false};
+  api_.on_execute = [&](ApiContext* context) {
+    const MutexLock lock(&mu);
+    tokens.push_back(ApiExecutor::TokenOf(context));
+    return Outcome::kInFlight;
+  };
+  std::thread device([&] {
+    Random random(1);
+    while (!done.load(std::memory_order_acquire)) {
+      std::vector<std::uint64_t> taken;
+      {
+        const MutexLock lock(&mu);
+        taken.swap(tokens);
+      }
+      while (!taken.empty()) {
+        const std::uint32_t i =
+            random.Below(static_cast<std::uint32_t>(taken.size()));
+        completions_.OnComplete(taken[i], 0);
+        taken[i] = taken.back();
+        taken.pop_back();
+      }
+    }
+  });
+  std::uint64_t next = 1;
+  while (api_.completed.size() < kCalls) {
+    while (next <= kCalls && in_->SizeApprox() < 1000) Push(next++);
+    worker_.Step();
+  }
+  done.store(true, std::memory_order_release);
+  device.join();
+  for (std::uint64_t pc = 1; pc <= kCalls; ++pc) {
+    ASSERT_EQ(port_.Replies(pc), 1) << pc;
+  }
+  EXPECT_EQ(worker_.in_flight(), 0u);
+  EXPECT_EQ(pool_.Outstanding(), 0u);
+}
+
+}  // namespace
+}  // namespace pos
