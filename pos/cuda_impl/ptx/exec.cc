@@ -14,21 +14,10 @@
 #include "pos/cuda_impl/ptx/call_graph.h"
 #include "pos/cuda_impl/ptx/decode.h"
 #include "pos/cuda_impl/ptx/isa/isa.h"
+#include "pos/cuda_impl/ptx/levels.h"
 
 namespace pos::ptx {
 namespace {
-
-const IsaTable& TableOf(IsaLevel level) {
-  switch (level) {
-    case IsaLevel::kV4:
-      return isa_v4::kTable;
-    case IsaLevel::kV3:
-      return isa_v3::kTable;
-    case IsaLevel::kBaseline:
-      break;
-  }
-  return isa_baseline::kTable;
-}
 
 // x86-64-v3 beyond AVX2, FMA and BMI, which __builtin_cpu_supports knows in
 // every compiler: MOVBE, F16C and LZCNT.
@@ -79,7 +68,7 @@ std::string_view IsaLevelName(IsaLevel level) {
 
 IsaLevel BestIsaLevel() {
   static const IsaLevel kBest = [] {
-    const IsaLevel processor = LevelOfProcessor();
+    const IsaLevel processor = std::min(LevelOfProcessor(), kBestBuiltLevel);
     const char* const wanted = std::getenv("POS_PTX_ISA");
     if (wanted == nullptr) return processor;
     for (const IsaLevel level :
