@@ -41,6 +41,7 @@ job::StartRestore::FilePolicy PolicyOf(v1::RestoreRequest::Files files) {
 RestoreRun::RestoreRun(Supervisor* supervisor, Caller caller,
                        v1::RestoreRequest request, ProgressFunction progress)
     : supervisor_(supervisor),
+      tunables_(supervisor->tunables()),
       caller_(std::move(caller)),
       request_(std::move(request)),
       progress_(std::move(progress)),
@@ -273,7 +274,7 @@ Status RestoreRun::StartTree() {
   restore->set_images_fd(1);
   restore->set_files(PolicyOf(request_.files()));
   restore->set_copy_directory(request_.copy_directory());
-  restore->set_timeout_ms(supervisor_->options_.criu_restore_ms);
+  restore->set_timeout_ms(tunables_.criu_restore_ms);
   restore->set_hold_ms(kHoldMs);
   restore->set_cut_log(job_->name() == image_->manifest().job.name);
   for (const Member& member : members_) {
@@ -283,8 +284,7 @@ Status RestoreRun::StartTree() {
     file->set_fd(static_cast<std::uint32_t>(fds.size()));
   }
   POS_RETURN_IF_ERROR(supervisor_->StartPosJob(job_, config, fds));
-  const Deadline until =
-      Deadline::AfterMs(supervisor_->options_.criu_restore_ms + kJobMs);
+  const Deadline until = Deadline::AfterMs(tunables_.criu_restore_ms + kJobMs);
   const auto gave_up = [this] {
     return !job_->record().alive() || !Report("restore").ok();
   };

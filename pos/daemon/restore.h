@@ -49,6 +49,7 @@ class RestoreRun {
   Status Report(const std::string& phase);
 
   Supervisor* const supervisor_;
+  const SupervisorTunables tunables_;
   const Caller caller_;
   const v1::RestoreRequest request_;
   const ProgressFunction progress_;

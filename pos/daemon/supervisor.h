@@ -28,6 +28,19 @@
 
 namespace pos {
 
+// What may change while posd runs.
+struct SupervisorTunables {
+  std::string compress = "auto";
+  std::uint32_t write_depth = 4;
+  bool incremental = true;
+  std::uint64_t drain_ms = 2000;
+  std::uint32_t quiesce_retries = 5;
+  std::uint64_t quiesce_backoff_ms = 200;
+  std::uint64_t criu_dump_ms = 300'000;
+  std::uint64_t criu_restore_ms = 300'000;
+  std::uint64_t stop_grace_ms = 10'000;
+};
+
 struct SupervisorOptions {
   std::string state_dir;
   std::string runtime_dir;    // sockets
@@ -46,15 +59,8 @@ struct SupervisorOptions {
   std::uint64_t ring_bytes = 1u << 20;
   std::uint64_t staging_bytes = 32u << 20;
   std::uint32_t chunk_bytes = 2u << 20;
-  std::string compress = "auto";
-  std::uint32_t write_depth = 4;
-  std::uint64_t drain_ms = 2000;
-  std::uint32_t quiesce_retries = 5;
-  std::uint64_t quiesce_backoff_ms = 200;
-  std::uint64_t criu_dump_ms = 600'000;
-  std::uint64_t criu_restore_ms = 600'000;
-  std::uint64_t stop_grace_ms = 10'000;
   std::size_t ended_jobs = 100;  // remembered
+  SupervisorTunables tunables;
 };
 
 class Supervisor : public ControlApi {
@@ -66,6 +72,8 @@ class Supervisor : public ControlApi {
   Status Start();
   // `keep_jobs`: they go on without posd; else they are stopped first.
   void Shutdown(bool keep_jobs);
+  // For operations that begin later.
+  void SetTunables(const SupervisorTunables& tunables) POS_EXCLUDES(mu_);
 
   Result<v1::RunReply> Run(const Caller& caller, const v1::RunRequest& request,
                            StdioFds stdio) override;
@@ -156,6 +164,8 @@ class Supervisor : public ControlApi {
                                        const std::string& image);
   Result<std::string> Criu() const;
 
+  [[nodiscard]] SupervisorTunables tunables() POS_EXCLUDES(mu_);
+
   const SupervisorOptions options_;
   std::string jobs_dir_;
   std::string runners_dir_;
@@ -170,6 +180,7 @@ class Supervisor : public ControlApi {
   std::uint64_t attach_watch_ = 0;
 
   Mutex mu_;
+  SupervisorTunables tunables_ POS_GUARDED_BY(mu_);
   std::map<std::string, JobPtr> jobs_ POS_GUARDED_BY(mu_);
   // Sessions whose client was told to come back.
   struct Expected {

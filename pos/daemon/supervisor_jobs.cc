@@ -429,7 +429,7 @@ Result<v1::StopReply> Supervisor::Stop(const Caller& caller,
     bool everyone;
     std::uint64_t wait_ms;
   };
-  const std::uint64_t grace = options_.stop_grace_ms;
+  const std::uint64_t grace = tunables().stop_grace_ms;
   const std::array<Rung, 3> ladder = {{{"asked", SIGINT, false, grace},
                                        {"SIGTERM", SIGTERM, true, grace / 2},
                                        {"SIGKILL", SIGKILL, true, 10'000}}};
