@@ -45,7 +45,7 @@ class RestoreRun {
   Status LoadMember(std::size_t number, Member* member);
   Status StartTree();
   Status Admit();
-  void Undo();
+  void Undo(const Status& why);
   Status Report(const std::string& phase);
 
   Supervisor* const supervisor_;
@@ -61,6 +61,7 @@ class RestoreRun {
   std::uint64_t loaded_ns_ = 0;
   std::uint64_t admitted_ns_ = 0;
   bool cancelled_ = false;
+  bool continues_ = false;  // an ended job's log
 };
 
 }  // namespace pos

@@ -127,9 +127,21 @@ class Supervisor : public ControlApi {
   [[nodiscard]] std::string JobDirectory(const std::string& name) const;
   Result<JobPtr> FindJob(const Caller& caller, const std::string& name)
       POS_EXCLUDES(mu_);
-  // Takes the name and makes the directory. A name that a living job has is
-  // kExists, or, with `or_next`, followed by -2, -3, …
-  Result<JobPtr> NewJob(JobRecord record, bool or_next) POS_EXCLUDES(mu_);
+  // What to do when a job has the wanted name already.
+  enum class NamePolicy {
+    // A living job: kExists. An ended one makes room.
+    kExact,
+    // Another one: NAME-2, NAME-3, … So that no log of an ended job is lost.
+    kNextUnused,
+    // An ended job of the same line with a log of `log_bytes` or more makes
+    // room, and the log stays; else as kNextUnused.
+    kContinue,
+  };
+  // Takes the name and makes the directory. `continues`: there is a log.
+  Result<JobPtr> NewJob(JobRecord record, NamePolicy policy,
+                        std::uint64_t log_bytes = 0, bool* continues = nullptr)
+      POS_EXCLUDES(mu_);
+  static Status MakeJobDirectory(const Job& job, bool keep_log);
   void DropJob(const JobPtr& job) POS_EXCLUDES(mu_);
   void ForgetOldJobs() POS_EXCLUDES(mu_);
   Status StartPosJob(const JobPtr& job, const job::JobConfig& config,
