@@ -118,6 +118,7 @@ class Supervisor : public ControlApi {
   Status InstallShim();
   Status ListenForAttaches();
   void Recover();
+  void SweepHostFiles() POS_EXCLUDES(mu_);
   void RecoverJob(const std::string& name,
                   std::vector<RunnerPool::Found>* runners);
   void RecoverSessions(const JobPtr& job,
@@ -164,6 +165,9 @@ class Supervisor : public ControlApi {
   void OnRunnerGone(const std::shared_ptr<Runner>& runner);
   std::optional<std::pair<JobPtr, JobSession>> SessionOf(const Runner* runner)
       POS_EXCLUDES(mu_);
+  [[nodiscard]] std::string HostFilePrefix() const;
+  [[nodiscard]] std::string NewHostFilePath(const std::string& job,
+                                            std::uint64_t session) const;
   Result<UniqueFd> MakeHostFile(const JobPtr& job, std::uint64_t session,
                                 std::string* path);
   // Tells a detached client to come back: a fresh token, written into it.
