@@ -28,7 +28,7 @@ class RunTest : public CliFixture {
       stdio_ = std::move(stdio);
       v1::RunReply reply;
       reply.set_job("job");
-      reply.set_pid(4711);
+      reply.set_pid(::getpid());
       reply.set_ns_pid(2);
       return reply;
     };
@@ -36,6 +36,7 @@ class RunTest : public CliFixture {
         [this](const Caller&, const v1::WaitRequest&,
                const FakeApi::Cancelled& cancelled) -> Result<v1::WaitReply> {
       Eventually([&] { return end_.load() >= 0 || cancelled(); }, 10'000);
+      if (end_.load() < 0) return Closed("posd is ending");
       stdio_ = StdioFds();
       v1::WaitReply reply;
       reply.set_state(state_.load());
@@ -155,8 +156,9 @@ TEST_F(RunTest, DetachedPrintsTheJobAndOffersNothing) {
   EXPECT_FALSE(stdio_.out.valid());
   const Outcome json = Cli({"run", "--detach", "--json", "--", "prog"});
   EXPECT_EQ(json.status, 0);
-  EXPECT_EQ(json.out, R"({"job":"job","pid":4711,"ns_pid":2})"
-                      "\n");
+  EXPECT_EQ(json.out, R"({"job":"job","pid":)" + std::to_string(::getpid()) +
+                          R"(,"ns_pid":2})"
+                          "\n");
 }
 
 TEST_F(RunTest, SignalsArePassedOn) {
@@ -208,6 +210,7 @@ TEST_F(RunTest, ASecondSignalDuringTheStartEndsIt) {
   const int status = process.Finish();
   EXPECT_TRUE(status == 128 + SIGINT || status == 128 + SIGTERM) << status;
   release.store(true);
+  service_.reset();  // before `release` goes
 }
 
 TEST_F(RunTest, AnIgnoredSignalStaysIgnored) {
@@ -235,6 +238,43 @@ TEST_F(RunTest, AStopStopsTheJobToo) {
   EXPECT_TRUE(Called("Signal job 18 everyone"));
   end_.store(0);
   EXPECT_EQ(process.Finish(), 0);
+}
+
+TEST_F(RunTest, PosdMayComeBackWhileTheJobRuns) {
+  ServeJob();
+  CliProcess process({.arguments = Arguments({"run", "--", "prog"})});
+  ASSERT_TRUE(Waits());
+  service_.reset();
+  EXPECT_TRUE(process.WaitErr("pos-cli: posd is ending; waiting for posd"));
+  process.Signal(SIGTERM);
+  Start();
+  EXPECT_TRUE(Called("Signal job 15"));
+  end_.store(9);
+  EXPECT_EQ(process.Finish(), 9);
+}
+
+TEST_F(RunTest, WaitingForPosdCanBeGivenUp) {
+  ServeJob();
+  CliProcess process({.arguments = Arguments({"run", "--", "prog"})});
+  ASSERT_TRUE(Waits());
+  service_.reset();
+  stdio_ = StdioFds();
+  EXPECT_TRUE(process.WaitErr("waiting for posd"));
+  process.Signal(SIGINT);
+  process.Signal(SIGTERM);
+  const int status = process.Finish();
+  EXPECT_TRUE(status == 128 + SIGINT || status == 128 + SIGTERM) << status;
+}
+
+TEST_F(RunTest, WaitGoesOnWithTheNextPosd) {
+  ServeJob();
+  CliProcess process({.arguments = Arguments({"wait", "job"})});
+  ASSERT_TRUE(Waits());
+  service_.reset();
+  EXPECT_TRUE(process.WaitErr("waiting for posd to come back"));
+  Start();
+  end_.store(9);
+  EXPECT_EQ(process.Finish(), 9);
 }
 
 TEST_F(RunTest, ClosedStreamsAreNoOnesElse) {

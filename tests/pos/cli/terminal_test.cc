@@ -13,7 +13,7 @@
 namespace pos {
 namespace {
 
-using ::testing::Contains;
+using ::testing::HasSubstr;
 
 class TerminalTest : public CliFixture {
  protected:
@@ -29,6 +29,7 @@ class TerminalTest : public CliFixture {
       request_ = request;
       v1::RunReply reply;
       reply.set_job("job");
+      reply.set_pid(job_pid_);
       return reply;
     };
     api_.wait =
@@ -79,6 +80,7 @@ class TerminalTest : public CliFixture {
   UniqueFd slave_;
   termios before_{};
   v1::RunRequest request_;
+  pid_t job_pid_ = 0;
   std::atomic<int> end_{-1};
 };
 
@@ -99,11 +101,19 @@ TEST_F(TerminalTest, IsRawWhileTheJobRuns) {
   EXPECT_THAT(api_.calls(), ::testing::ElementsAre("Run ", "Wait job"));
 }
 
-TEST_F(TerminalTest, IsGivenBackWhenPosdEnds) {
+TEST_F(TerminalTest, IsGivenBackWhenPosdAndTheJobEnd) {
+  Child job({"/bin/sleep", "60"}, -1, -1);
+  job_pid_ = job.pid();
   CliProcess process(Setup());
+  ASSERT_TRUE(Called("Wait job"));
   ASSERT_TRUE(BecomesRaw());
   service_.reset();
+  EXPECT_TRUE(process.WaitErr("waiting for posd to come back\r\n"));
+  EXPECT_TRUE(IsRaw());
+  job.Kill();
   EXPECT_EQ(process.Finish(), 125);
+  EXPECT_THAT(process.err, HasSubstr("job job: posd at " + path_ +
+                                     " is gone and the job has ended"));
   EXPECT_TRUE(IsAsBefore());
 }
 
