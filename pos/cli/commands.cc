@@ -10,6 +10,7 @@
 #include "pos/cli/client.h"
 #include "pos/cli/json.h"
 #include "pos/cli/progress.h"
+#include "pos/cli/reconnect.h"
 #include "pos/cli/run.h"
 #include "pos/cli/show.h"
 #include "pos/cli/signal_watch.h"
@@ -209,8 +210,20 @@ Status Execution::Logs() {
 Status Execution::Wait() {
   v1::WaitRequest request;
   request.set_job(options_.target);
-  POS_ASSIGN_OR_RETURN(const v1::WaitReply reply,
-                       client_->Wait(request, &cancel_));
+  Result<v1::WaitReply> ended = client_->Wait(request, &cancel_);
+  while (ended.status().code() == Code::kClosed) {
+    client_.reset();  // a posd that ends waits for its connections
+    if (!console_->json()) {
+      console_->Err("pos-cli: " + Printable(ended.status().message()) +
+                    "; waiting for posd to come back\n");
+    }
+    POS_ASSIGN_OR_RETURN(client_,
+                         ConnectAgain(options_.socket, JobProcess(0),
+                                      [this] { return cancel_.cancelled(); }));
+    ended = client_->Wait(request, &cancel_);
+  }
+  POS_RETURN_IF_ERROR(ended.status());
+  const v1::WaitReply& reply = *ended;
   Print(WaitJson(options_.target, reply), "");
   exit_status_ = reply.exit_code();
   if (reply.state() != v1::FAILED) return {};

@@ -17,6 +17,7 @@
 #include "pos/base/mutex.h"
 #include "pos/cli/client.h"
 #include "pos/cli/json.h"
+#include "pos/cli/reconnect.h"
 #include "pos/cli/signal_watch.h"
 #include "pos/cli/terminal.h"
 #include "pos/cli/text.h"
@@ -84,6 +85,10 @@ class ForegroundRun {
  private:
   Status Start() POS_EXCLUDES(mu_);
   Status StartJob(PosClient* client) POS_EXCLUDES(mu_);
+  // The job is there and so is posd: signals that came before are passed on.
+  void Connected() POS_REQUIRES(mu_);
+  Result<v1::WaitReply> WaitForEnd() POS_EXCLUDES(mu_);
+  Status Reconnect(const Status& why) POS_EXCLUDES(mu_);
 
   // On the watch's thread.
   void OnSignal(const signalfd_siginfo& info) POS_EXCLUDES(mu_);
@@ -106,13 +111,15 @@ class ForegroundRun {
   const Options& options_;
   Console* const console_;
   Cancellation starting_;
+  JobProcess process_{0};  // main thread's
   std::unique_ptr<SignalWatch> watch_;
   std::unique_ptr<PosClient> client_;
   Mutex mu_;
   Terminal terminal_ POS_GUARDED_BY(mu_);
-  bool reading_ POS_GUARDED_BY(mu_) = true;  // the job reads standard input
-  std::string job_ POS_GUARDED_BY(mu_);      // empty: not there yet
-  bool ended_ POS_GUARDED_BY(mu_) = false;
+  bool reading_ POS_GUARDED_BY(mu_) = true;     // the job reads standard input
+  std::string job_ POS_GUARDED_BY(mu_);         // empty: not there yet
+  bool connected_ POS_GUARDED_BY(mu_) = false;  // job_ can be asked for
+  bool given_up_ POS_GUARDED_BY(mu_) = false;
   std::vector<Pending> pending_ POS_GUARDED_BY(mu_);
   int ending_signal_ POS_GUARDED_BY(mu_) = 0;
 };
@@ -135,14 +142,20 @@ Status ForegroundRun::StartJob(PosClient* client) {
       client->Offer(ticket, {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}));
   POS_ASSIGN_OR_RETURN(const v1::RunReply reply,
                        client->Run(request, &starting_));
+  process_ = JobProcess(reply.pid());
   MutexLock lock(&mu_);
   job_ = reply.job();
+  Connected();
+  return {};
+}
+
+void ForegroundRun::Connected() {
+  connected_ = true;
+  ending_signal_ = 0;
   FollowForeground();
-  for (const Pending& pending : pending_) {
+  for (const Pending& pending : std::exchange(pending_, {})) {
     Handle(pending.signal, pending.everyone);
   }
-  pending_.clear();
-  return {};
 }
 
 Status ForegroundRun::Start() {
@@ -181,28 +194,63 @@ int ForegroundRun::Go() {
     console_->Fail(started);
     return kExitRunFailure;
   }
-  v1::WaitRequest request;
+  const Result<v1::WaitReply> ended = WaitForEnd();
+  std::string job;
+  int signal = 0;
   {
     MutexLock lock(&mu_);
-    request.set_job(job_);
-  }
-  const Result<v1::WaitReply> ended = client_->Wait(request, nullptr);
-  {
-    MutexLock lock(&mu_);
-    ended_ = true;
+    connected_ = false;
     terminal_.Restore();
+    job = job_;
+    if (given_up_) signal = ending_signal_;
   }
   watch_.reset();
   if (!ended.ok()) {
-    console_->FailOnStderr(ended.status().WithContext("job " + request.job()));
-    return kExitRunFailure;
+    console_->FailOnStderr(ended.status().WithContext("job " + job));
+    return signal != 0 ? kExitSignalBase + signal : kExitRunFailure;
   }
   if (ended->state() == v1::FAILED) {
     console_->FailOnStderr(
-        Internal("job " + request.job() + " failed: " + ended->message()));
+        Internal("job " + job + " failed: " + ended->message()));
     return ended->exit_code() == 0 ? kExitRunFailure : ended->exit_code();
   }
   return ended->exit_code();
+}
+
+Result<v1::WaitReply> ForegroundRun::WaitForEnd() {
+  v1::WaitRequest request;
+  PosClient* client = nullptr;
+  for (;;) {
+    {
+      MutexLock lock(&mu_);
+      request.set_job(job_);
+      client = client_.get();
+    }
+    Result<v1::WaitReply> ended = client->Wait(request, nullptr);
+    if (ended.ok() || ended.status().code() != Code::kClosed) return ended;
+    POS_RETURN_IF_ERROR(Reconnect(ended.status()));
+  }
+}
+
+Status ForegroundRun::Reconnect(const Status& why) {
+  {
+    MutexLock lock(&mu_);
+    connected_ = false;
+    client_.reset();  // a posd that ends waits for its connections
+    if (!console_->json()) {
+      console_->Err("pos-cli: " + Printable(why.message()) + "; waiting for " +
+                    "posd to come back" + (terminal_.raw() ? "\r\n" : "\n"));
+    }
+  }
+  POS_ASSIGN_OR_RETURN(std::unique_ptr<PosClient> client,
+                       ConnectAgain(options_.socket, process_, [this] {
+                         MutexLock lock(&mu_);
+                         return given_up_;
+                       }));
+  MutexLock lock(&mu_);
+  client_.swap(client);
+  Connected();
+  return {};
 }
 
 void ForegroundRun::OnSignal(const signalfd_siginfo& info) {
@@ -210,13 +258,15 @@ void ForegroundRun::OnSignal(const signalfd_siginfo& info) {
   // A terminal's keys, and its end, are for everyone.
   const bool everyone = info.ssi_code == SI_KERNEL;
   MutexLock lock(&mu_);
-  if (ended_) return;
-  if (!job_.empty()) {
+  if (connected_) {
     Handle(signal, everyone);
     return;
   }
   if (WouldEnd(signal)) {
-    if (ending_signal_ != 0) starting_.Cancel();
+    if (ending_signal_ != 0) {
+      given_up_ = true;
+      starting_.Cancel();
+    }
     ending_signal_ = signal;
   }
   pending_.push_back({signal, everyone});
@@ -224,7 +274,7 @@ void ForegroundRun::OnSignal(const signalfd_siginfo& info) {
 
 void ForegroundRun::OnTick() {
   MutexLock lock(&mu_);
-  if (!ended_ && !job_.empty()) FollowForeground();
+  if (connected_) FollowForeground();
 }
 
 void ForegroundRun::Handle(int signal, bool everyone) {
