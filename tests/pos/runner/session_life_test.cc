@@ -127,8 +127,9 @@ void OneLife(int number) {
 TEST(SessionLife, AThousandOneAfterTheOtherLeaveNothingBehind) {
   constexpr int kSessions = kSanitized ? 150 : 1000;
   constexpr int kWarmUp = 60;
+  const std::size_t threads = Resources::Now().threads;
   for (int i = 0; i < kWarmUp; ++i) OneLife(i);
-  const Resources before = Resources::WithThreads(1);
+  const Resources before = Resources::WithThreads(threads);
   for (int i = 0; i < kSessions; ++i) {
     OneLife(i);
     if (HasFailure()) return;
@@ -147,8 +148,9 @@ TEST(SessionLife, AThousandOneAfterTheOtherLeaveNothingBehind) {
 // Half of 64 sessions end, one way or another, while the others work.
 TEST(SessionLife, SixtyFourAtOnceDoNotDisturbEachOther) {
   constexpr int kSessions = kSanitized ? 24 : 64;
+  const std::size_t threads = Resources::Now().threads;
   OneLife(0);
-  const Resources before = Resources::WithThreads(1);
+  const Resources before = Resources::WithThreads(threads);
   {
     std::vector<std::unique_ptr<SimSession>> sessions;
     std::vector<std::unique_ptr<Life>> lives;
