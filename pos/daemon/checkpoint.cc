@@ -40,6 +40,7 @@ CheckpointRun::CheckpointRun(Supervisor* supervisor, std::shared_ptr<Job> job,
                              v1::CheckpointRequest request,
                              ProgressFunction progress)
     : supervisor_(supervisor),
+      tunables_(supervisor->tunables()),
       job_(std::move(job)),
       request_(std::move(request)),
       progress_(std::move(progress)),
@@ -164,6 +165,7 @@ Status CheckpointRun::OpenDraft() {
   options.owner_uid = record.uid;
   options.owner_gid = record.gid;
   options.job = job_->name();
+  options.incremental = tunables_.incremental;
   POS_ASSIGN_OR_RETURN(draft_, supervisor_->store_->BeginImage(options));
   POS_ASSIGN_OR_RETURN(criu_dir_, draft_->MakeDirectory("criu"));
   for (std::size_t i = 0; i < members_.size(); ++i) {
@@ -176,12 +178,11 @@ Status CheckpointRun::OpenDraft() {
 Status CheckpointRun::QuiesceOnce() {
   runner::ToRunner request;
   request.mutable_quiesce()->set_epoch(epoch_);
-  request.mutable_quiesce()->set_drain_ms(supervisor_->options_.drain_ms);
+  request.mutable_quiesce()->set_drain_ms(tunables_.drain_ms);
   const Status status = ForEach([&](Member* member) {
     runner::FromRunner reply;
     POS_RETURN_IF_ERROR(CallRunner(member, request, {},
-                                   supervisor_->options_.drain_ms + kRunnerMs,
-                                   &reply));
+                                   tunables_.drain_ms + kRunnerMs, &reply));
     member->quiesced = reply.quiesced();
     member->is_quiesced = true;
     return Status();
@@ -200,7 +201,7 @@ Status CheckpointRun::QuiesceOnce() {
 }
 
 Status CheckpointRun::Quiesce() {
-  const SupervisorOptions& options = supervisor_->options_;
+  const SupervisorTunables& options = tunables_;
   Status status;
   for (std::uint32_t attempt = 0; attempt <= options.quiesce_retries;
        ++attempt) {
@@ -238,7 +239,7 @@ Status CheckpointRun::Dump() {
   job::ToJob request;
   job::Dump* const dump = request.mutable_dump();
   dump->set_images_fd(1);
-  dump->set_timeout_ms(supervisor_->options_.criu_dump_ms);
+  dump->set_timeout_ms(tunables_.criu_dump_ms);
   dump->set_hold_ms(kHoldMs);
   dump->add_exclude(supervisor_->options_.host_file_dir + "/pos-");
   // The request is answered when the tree is let go; until then this future
@@ -252,8 +253,7 @@ Status CheckpointRun::Dump() {
   const auto answered = [this] {
     return dump_.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
   };
-  const Deadline until =
-      Deadline::AfterMs(supervisor_->options_.criu_dump_ms + kJobMs);
+  const Deadline until = Deadline::AfterMs(tunables_.criu_dump_ms + kJobMs);
   frozen_ = job_->WaitFrozen(until, [&] { return answered() || Cancelled(); });
   if (frozen_) return {};
   if (answered()) {
@@ -283,8 +283,8 @@ Status CheckpointRun::DumpAndCopy() {
     save->set_chunk_bytes(files.chunk_bytes);
     save->set_pack(BytesOf(files.pack_id.bytes));
     save->set_has_known(files.known.valid());
-    save->set_compress(CompressOf(supervisor_->options_.compress));
-    save->set_depth(supervisor_->options_.write_depth);
+    save->set_compress(CompressOf(tunables_.compress));
+    save->set_depth(tunables_.write_depth);
     std::vector<int> fds = {files.pack.get(), files.index.get()};
     if (files.known.valid()) fds.push_back(files.known.get());
     member->saving = true;

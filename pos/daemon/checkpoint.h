@@ -75,6 +75,7 @@ class CheckpointRun {
   [[nodiscard]] v1::CheckpointResult MakeResult() const;
 
   Supervisor* const supervisor_;
+  const SupervisorTunables tunables_;
   const std::shared_ptr<Job> job_;
   const v1::CheckpointRequest request_;
   const ProgressFunction progress_;

@@ -37,6 +37,8 @@ struct JobRecord {
   std::string state;         // as JSON output spells it
   bool detached = false;     // nobody waits for its output
   std::uint64_t started_at = 0;
+  // Of the first job of a line of restores; its restored jobs have the same.
+  std::string lineage;
   std::int32_t pid = 0;
   std::int32_t ns_pid = 0;
   std::int32_t init_pid = 0;

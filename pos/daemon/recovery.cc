@@ -120,7 +120,7 @@ void Supervisor::RecoverJob(const std::string& name,
       status = LetGo(
           job.get(),
           r.end_after_checkpoint ? job::Verdict::KILL : job::Verdict::ABORT,
-          options_.criu_dump_ms);
+          tunables().criu_dump_ms);
       if (!status.ok()) {
         POS_LOG(kError, "a stopped job could not be let go",
                 {{"job", job->name()}, {"why", status.ToString()}});

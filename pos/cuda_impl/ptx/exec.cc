@@ -1,5 +1,8 @@
 #include "pos/cuda_impl/ptx/exec.h"
 
+#include <cpuid.h>
+
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -11,27 +14,42 @@
 #include "pos/cuda_impl/ptx/call_graph.h"
 #include "pos/cuda_impl/ptx/decode.h"
 #include "pos/cuda_impl/ptx/isa/isa.h"
+#include "pos/cuda_impl/ptx/levels.h"
 
 namespace pos::ptx {
 namespace {
 
-const IsaTable& TableOf(IsaLevel level) {
-  switch (level) {
-    case IsaLevel::kV4:
-      return isa_v4::kTable;
-    case IsaLevel::kV3:
-      return isa_v3::kTable;
-    case IsaLevel::kBaseline:
-      break;
+// x86-64-v3 beyond AVX2, FMA and BMI, which __builtin_cpu_supports knows in
+// every compiler: MOVBE, F16C and LZCNT.
+bool HasRestOfV3() {
+  unsigned eax = 0;
+  unsigned ebx = 0;
+  unsigned ecx = 0;
+  unsigned edx = 0;
+  constexpr unsigned kMovbe = 1u << 22;
+  constexpr unsigned kF16c = 1u << 29;
+  constexpr unsigned kLzcnt = 1u << 5;
+  if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) == 0 || (ecx & kMovbe) == 0 ||
+      (ecx & kF16c) == 0) {
+    return false;
   }
-  return isa_baseline::kTable;
+  return __get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx) != 0 &&
+         (ecx & kLzcnt) != 0;
 }
 
 IsaLevel LevelOfProcessor() {
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("x86-64-v4")) return IsaLevel::kV4;
-  if (__builtin_cpu_supports("x86-64-v3")) return IsaLevel::kV3;
-  return IsaLevel::kBaseline;
+  const bool v3 = __builtin_cpu_supports("avx2") != 0 &&
+                  __builtin_cpu_supports("fma") != 0 &&
+                  __builtin_cpu_supports("bmi") != 0 &&
+                  __builtin_cpu_supports("bmi2") != 0 && HasRestOfV3();
+  const bool v4 = __builtin_cpu_supports("avx512f") != 0 &&
+                  __builtin_cpu_supports("avx512bw") != 0 &&
+                  __builtin_cpu_supports("avx512cd") != 0 &&
+                  __builtin_cpu_supports("avx512dq") != 0 &&
+                  __builtin_cpu_supports("avx512vl") != 0;
+  if (v3 && v4) return IsaLevel::kV4;
+  return v3 ? IsaLevel::kV3 : IsaLevel::kBaseline;
 }
 
 }  // namespace
@@ -50,7 +68,7 @@ std::string_view IsaLevelName(IsaLevel level) {
 
 IsaLevel BestIsaLevel() {
   static const IsaLevel kBest = [] {
-    const IsaLevel processor = LevelOfProcessor();
+    const IsaLevel processor = std::min(LevelOfProcessor(), kBestBuiltLevel);
     const char* const wanted = std::getenv("POS_PTX_ISA");
     if (wanted == nullptr) return processor;
     for (const IsaLevel level :

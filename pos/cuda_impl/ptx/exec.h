@@ -41,8 +41,8 @@ namespace pos::ptx {
 // The instruction-set level that the interpreter's own code was compiled for.
 // All levels give the same bits.
 enum class IsaLevel : std::uint8_t { kBaseline, kV3, kV4 };
-// The best that this processor has; the environment variable POS_PTX_ISA
-// (x86-64, x86-64-v3, x86-64-v4) can lower it.
+// The best that this processor and this build (levels.h) have; the environment
+// variable POS_PTX_ISA (x86-64, x86-64-v3, x86-64-v4) can lower it.
 [[nodiscard]] IsaLevel BestIsaLevel();
 [[nodiscard]] std::string_view IsaLevelName(IsaLevel level);
 

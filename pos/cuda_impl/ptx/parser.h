@@ -64,7 +64,8 @@ class Parser {
     std::uint32_t lanes = 1;      // .v2, .v4
     std::uint32_t alignment = 0;  // 0: the type's
     bool managed = false;
-    bool opaque = false;  // .texref, .samplerref, .surfref
+    bool pointer = false;  // .ptr
+    bool opaque = false;   // .texref, .samplerref, .surfref
   };
   struct Extent {
     std::uint64_t elements = 1;

@@ -52,7 +52,8 @@ bool Parser::ParseDeclWord(DeclType* type) {
     if (!std::has_single_bit(value) || value > 4096) {
       return Fail(at, "an alignment must be a power of two up to 4096");
     }
-    type->alignment = static_cast<std::uint32_t>(value);
+    // After .ptr it is what the pointer points to that is aligned.
+    if (!type->pointer) type->alignment = static_cast<std::uint32_t>(value);
     return true;
   }
   if (word == "attribute") {
@@ -61,8 +62,10 @@ bool Parser::ParseDeclWord(DeclType* type) {
   }
   if (word == "v2" || word == "v4" || word == "v8") {
     type->lanes = static_cast<std::uint32_t>(word[1] - '0');
-  } else if (word == "ptr" || word == "global" || word == "const" ||
-             word == "local" || word == "shared" || word == "param") {
+  } else if (word == "ptr") {
+    type->pointer = true;
+  } else if (word == "global" || word == "const" || word == "local" ||
+             word == "shared" || word == "param") {
     // `.param .u64 .ptr .global .align 8 name`: a promise, not needed here.
   } else if (word == "texref" || word == "samplerref" || word == "surfref") {
     type->type = Type::kU64;

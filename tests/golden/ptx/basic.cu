@@ -1,6 +1,5 @@
 // The kernels that every CUDA program has a relative of.
-// Compiled by scripts/golden_ptx to basic.sm_90.ptx, basic.sm_100.ptx and, with
-// -G, basic.debug.ptx.
+// golden: sm_75 sm_90 sm_100 debug
 
 extern "C" __global__ void vadd(const float* a, const float* b, float* c,
                                 int n) {

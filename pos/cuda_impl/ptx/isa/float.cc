@@ -196,7 +196,8 @@ struct FMinMaxGeneral {
       const float signed_result = FloatOf(BitsOf(result) | sign);
       const bool any_nan = (x != x) | (y != y);
       const bool all_nan = (x != x) & (y != y);
-      return (nan & any_nan) | all_nan ? FloatOf(kNan32) : signed_result;
+      const bool no_number = (nan & any_nan) | all_nan;
+      return no_number ? FloatOf(kNan32) : signed_result;
     });
     return i + 1;
   }

@@ -81,7 +81,8 @@ POS_INLINE double AddToOdd(double a, double b) {
   const u64 bits = BitsOf(sum);
   const u64 toward = (error > 0) == (sum > 0) ? bits + 1 : bits - 1;
   const bool inexact = (error > 0) | (error < 0);
-  return DoubleOf(inexact & ((bits & 1) == 0) ? toward : bits);
+  const bool adjust = inexact & ((bits & 1) == 0);
+  return DoubleOf(adjust ? toward : bits);
 }
 
 struct FAdd {

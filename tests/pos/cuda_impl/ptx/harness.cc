@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <fstream>
 #include <sstream>
 #include <thread>
@@ -115,15 +116,15 @@ LaunchResult TestModule::Launch(std::string_view name, const Params& params,
   }
   GridRun& run = **created;
   std::atomic<int> finishers{0};
-  std::atomic<std::uint64_t> spent{0};
   std::atomic<bool> hung{false};
+  const auto deadline = std::chrono::steady_clock::now() + options.limit;
   const auto work = [&] {
     WorkerScratch scratch;
     while (!run.finished()) {
-      if (run.Run(&scratch, options.budget) == GridRun::Step::kFinished) {
-        finishers.fetch_add(1);
-      }
-      if (spent.fetch_add(options.budget) > options.limit) {
+      const GridRun::Step step = run.Run(&scratch, options.budget);
+      if (step == GridRun::Step::kFinished) finishers.fetch_add(1);
+      if (step == GridRun::Step::kNothingForYou) std::this_thread::yield();
+      if (std::chrono::steady_clock::now() > deadline) {
         hung.store(true);
         run.Cancel();
       }

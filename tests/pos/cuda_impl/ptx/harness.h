@@ -3,6 +3,8 @@
 #ifndef TESTS_POS_CUDA_IMPL_PTX_HARNESS_H_
 #define TESTS_POS_CUDA_IMPL_PTX_HARNESS_H_
 
+#include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -83,8 +85,8 @@ struct LaunchOptions {
   bool cooperative = false;
   int threads = 1;                // workers
   std::uint64_t budget = 100000;  // of one Run call
-  // Warp instructions after which the launch is cancelled: a hang fails.
-  std::uint64_t limit = 2'000'000'000;
+  // After which the launch is cancelled: a hang fails.
+  std::chrono::seconds limit{30};
 };
 
 struct LaunchResult {
@@ -96,8 +98,7 @@ struct LaunchResult {
 class TestModule {
  public:
   // Fails the test when the text does not parse.
-  explicit TestModule(std::string_view text,
-                      IsaLevel level = BestIsaLevel());
+  explicit TestModule(std::string_view text, IsaLevel level = BestIsaLevel());
 
   TestMemory& memory() { return memory_; }
   LoadedModule& loaded() { return *loaded_; }
