@@ -33,9 +33,9 @@ struct Resources {
     }
     return now;
   }
-  // A joined thread stays in /proc for a moment.
+  // Waits a while for threads to go: a joined one stays in /proc for a moment.
   static Resources WithThreads(std::size_t threads) {
-    const Deadline deadline = Deadline::AfterMs(20000);
+    const Deadline deadline = Deadline::AfterMs(1000);
     Backoff backoff;
     while (Entries("/proc/self/task") > threads && !deadline.Passed()) {
       backoff.Wait();
