@@ -111,7 +111,7 @@ class Lint(unittest.TestCase):
         self.expect(style_test.check,
                     {"tests/pos/base/a_test.cc": "SleepNs(1);\n"}, "no test")
         self.expect(style_test.check,
-                    {"pos/base/a.cc": 'auto p = "/a/b/bui" "ld/bin";\n'},
+                    {"pos/base/a.cc": 'auto p = "/a/b/bui' 'ld/bin";\n'},
                     "a build tree of one machine")
         self.expect(style_test.check,
                     {"pos/runner/controller_handle.cc": "\n"},
