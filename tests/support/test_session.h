@@ -63,12 +63,14 @@ class TestLedger : public MemoryLedger {
   bool pending_ POS_GUARDED_BY(mu_) = false;
 };
 
-// Addresses that a fixed mapping may take under ThreadSanitizer, too.
-inline SessionOptions TestOptions(int stage_threads) {
+// Addresses that a fixed mapping may take under ThreadSanitizer, too. `place`:
+// which of 64 disjoint parts of them.
+inline SessionOptions TestOptions(int stage_threads, int place = 0) {
   SessionOptions options;
-  options.layout.arena_base = 0x7e8000000000;
+  options.layout.arena_base =
+      0x7e8000000000 + (static_cast<std::uint64_t>(place) << 32);
   options.layout.arena_bytes = 2ull << 30;
-  options.layout.host_base = 0x7e8100000000;
+  options.layout.host_base = options.layout.arena_base + (3ull << 30);
   options.layout.host_bytes = 64ull << 20;
   options.stage_threads = stage_threads;
   options.ring.staging_bytes = 4 << 20;

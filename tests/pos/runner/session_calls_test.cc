@@ -6,10 +6,9 @@
 #include <thread>
 #include <vector>
 
-#include "pos/cuda_impl/device_sim/sim_device.h"
 #include "tests/support/random.h"
 #include "tests/support/session_client.h"
-#include "tests/support/test_session.h"
+#include "tests/support/sim_session.h"
 
 namespace pos {
 namespace {
@@ -20,46 +19,6 @@ std::vector<std::byte> Bytes(std::size_t count, std::uint64_t seed) {
   for (std::byte& b : bytes) b = static_cast<std::byte>(random.Next() >> 56);
   return bytes;
 }
-
-// The simulated device over the session's arena.
-class SimSession {
- public:
-  explicit SimSession(int stage_threads)
-      : options_(TestOptions(stage_threads)),
-        arena_(Reserve(options_)),
-        device_(MakeDevice(options_)),
-        session_(options_, {device_.get()}) {
-    session_->Start();
-  }
-  TestSession& operator*() { return session_; }
-  Session* operator->() { return &*session_; }
-  Device& device() { return *device_; }
-  RingServer* ring() { return session_.ring(); }
-  TestLedger& ledger() { return session_.ledger(); }
-
-  static ReservedRange Reserve(const SessionOptions& options) {
-    Result<ReservedRange> range = ReservedRange::At(options.layout.arena_base,
-                                                    options.layout.arena_bytes);
-    EXPECT_TRUE(range.ok()) << range.status().ToString();
-    return std::move(*range);
-  }
-  static std::unique_ptr<Device> MakeDevice(const SessionOptions& options) {
-    sim::SimOptions sim;
-    sim.memory_bytes = 256 << 20;
-    sim.compute_threads = 1;
-    sim.arena_base = options.layout.PartBase(0);
-    sim.arena_bytes = options.layout.PartBytes();
-    Result<std::unique_ptr<Device>> device = sim::NewSimDevice(sim);
-    EXPECT_TRUE(device.ok()) << device.status().ToString();
-    return std::move(*device);
-  }
-
- private:
-  const SessionOptions options_;
-  const ReservedRange arena_;
-  const std::unique_ptr<Device> device_;
-  TestSession session_;
-};
 
 class SessionCalls : public ::testing::TestWithParam<int> {
  protected:
