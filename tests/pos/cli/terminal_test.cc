@@ -120,7 +120,7 @@ TEST_F(TerminalTest, IsGivenBackWhenPosdAndTheJobEnd) {
 TEST_F(TerminalTest, IsGivenBackWhenTheJobCannotBeStarted) {
   service_.reset();
   api_.run = [](const Caller&, const v1::RunRequest&, StdioFds) {
-    return NoSuch("no");
+    return Busy("no");
   };
   Start();
   CliProcess process(Setup());
