@@ -9,6 +9,7 @@
 #define POS_DAEMON_SUPERVISOR_H_
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -195,6 +196,8 @@ class Supervisor : public ControlApi {
   UniqueFd attach_listener_;
   std::uint64_t attach_watch_ = 0;
 
+  // Connections are closed from here on: that says nothing about their jobs.
+  std::atomic<bool> leaving_{false};
   Mutex mu_;
   SupervisorTunables tunables_ POS_GUARDED_BY(mu_);
   std::map<std::string, JobPtr> jobs_ POS_GUARDED_BY(mu_);
