@@ -20,6 +20,20 @@ function(pos_executable name)
   target_link_libraries(${name} PRIVATE pos_options ${A_DEPS})
 endfunction()
 
+# pos_takes_test(VARIABLE LABEL...): is a test with these labels wanted here?
+function(pos_takes_test variable)
+  set(${variable} TRUE PARENT_SCOPE)
+  if(NOT POS_TEST_LABELS)
+    return()
+  endif()
+  foreach(label ${ARGN})
+    if(label IN_LIST POS_TEST_LABELS)
+      return()
+    endif()
+  endforeach()
+  set(${variable} FALSE PARENT_SCOPE)
+endfunction()
+
 # pos_test(NAME SRCS ... DEPS ... [LABELS ...] [TIMEOUT s])
 # One GoogleTest binary, one ctest entry. LABELS say which sanitizer runs take
 # it up ("race": ThreadSanitizer, "parse": ASan/UBSan) and whether it is long.
@@ -30,15 +44,24 @@ function(pos_test name)
                                         GTest::gtest_main)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY
                                            ${CMAKE_BINARY_DIR}/test-bin)
-  add_test(NAME ${name} COMMAND ${name})
+  pos_takes_test(_wanted unit ${A_LABELS})
+  if(NOT _wanted)
+    set_target_properties(${name} PROPERTIES EXCLUDE_FROM_ALL ON)
+    return()
+  endif()
+  add_dependencies(pos_tests ${name})
+  add_test(NAME ${name}${POS_TEST_SUFFIX} COMMAND ${name})
   if(NOT A_TIMEOUT)
     set(A_TIMEOUT 60)
   endif()
-  set_tests_properties(${name} PROPERTIES TIMEOUT ${A_TIMEOUT} LABELS
-                                          "unit;${A_LABELS}")
+  set_tests_properties(${name}${POS_TEST_SUFFIX}
+                       PROPERTIES TIMEOUT ${A_TIMEOUT} LABELS "unit;${A_LABELS}")
 endfunction()
 
 # pos_fuzzer(NAME SRCS ... DEPS ... CORPUS dir)
+# A libFuzzer program and the test NAME_run, which lets it search for
+# POS_FUZZ_SECONDS from the corpus. What it finds is kept below fuzz/.
+set(POS_FUZZ_SECONDS 20 CACHE STRING "How long a test runs a fuzzer")
 function(pos_fuzzer name)
   cmake_parse_arguments(A "" "CORPUS" "SRCS;DEPS" ${ARGN})
   if(NOT POS_FUZZ)
@@ -50,6 +73,17 @@ function(pos_fuzzer name)
   target_link_options(${name} PRIVATE -fsanitize=fuzzer,address,undefined)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY
                                            ${CMAKE_BINARY_DIR}/fuzz)
+  add_dependencies(pos_tests ${name})
+  set(_found ${CMAKE_BINARY_DIR}/fuzz/${name}.corpus)
+  file(MAKE_DIRECTORY ${_found})
+  add_test(NAME ${name}_run${POS_TEST_SUFFIX}
+           COMMAND ${name} -max_total_time=${POS_FUZZ_SECONDS}
+                   -rss_limit_mb=3000 -timeout=10 -print_final_stats=1
+                   -artifact_prefix=${CMAKE_BINARY_DIR}/fuzz/${name}- ${_found}
+                   ${CMAKE_CURRENT_SOURCE_DIR}/${A_CORPUS})
+  math(EXPR _timeout "${POS_FUZZ_SECONDS} * 2 + 60")
+  set_tests_properties(${name}_run${POS_TEST_SUFFIX}
+                       PROPERTIES TIMEOUT ${_timeout} LABELS fuzz)
 endfunction()
 
 # pos_proto_library(NAME SRCS a.proto ... [GRPC])

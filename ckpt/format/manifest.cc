@@ -96,6 +96,7 @@ void JobFields(Codec& c, J& job) {
   c.Text(job.name);
   c.Text(job.cwd);
   c.Texts(job.argv);
+  c.Text(job.lineage);
   c.Scalar(job.log_bytes);
   c.Scalar(job.root_ns_pid);
   c.Scalar(job.highest_ns_pid);

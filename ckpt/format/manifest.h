@@ -32,6 +32,9 @@ struct JobInfo {
   std::string name;
   std::string cwd;
   std::vector<std::string> argv;
+  // The same for a job and for what is restored from its images: whose log it
+  // is that a restore may continue.
+  std::string lineage;
   std::uint64_t log_bytes = 0;  // length of the job's log at the cut
   std::uint32_t root_ns_pid = 0;
   std::uint32_t highest_ns_pid = 0;  // a restore raises ns_last_pid above it

@@ -32,7 +32,8 @@ Status ExplainConnect(const std::string& path, const Status& status) {
     case Code::kNoSuch:
     case Code::kClosed:
       return {Code::kNoSuch, "no posd at " + path,
-              "start posd, or name its socket with --socket or POS_SOCKET"};
+              "start one with `posd --socket " + path +
+                  "`, or name another with --socket or POS_SOCKET"};
     case Code::kDenied:
       return {Code::kDenied, "you may not connect to posd at " + path,
               "ask its owner, or name another socket with --socket"};

@@ -40,6 +40,7 @@ CheckpointRun::CheckpointRun(Supervisor* supervisor, std::shared_ptr<Job> job,
                              v1::CheckpointRequest request,
                              ProgressFunction progress)
     : supervisor_(supervisor),
+      tunables_(supervisor->tunables()),
       job_(std::move(job)),
       request_(std::move(request)),
       progress_(std::move(progress)),
@@ -164,6 +165,7 @@ Status CheckpointRun::OpenDraft() {
   options.owner_uid = record.uid;
   options.owner_gid = record.gid;
   options.job = job_->name();
+  options.incremental = tunables_.incremental;
   POS_ASSIGN_OR_RETURN(draft_, supervisor_->store_->BeginImage(options));
   POS_ASSIGN_OR_RETURN(criu_dir_, draft_->MakeDirectory("criu"));
   for (std::size_t i = 0; i < members_.size(); ++i) {
@@ -176,12 +178,11 @@ Status CheckpointRun::OpenDraft() {
 Status CheckpointRun::QuiesceOnce() {
   runner::ToRunner request;
   request.mutable_quiesce()->set_epoch(epoch_);
-  request.mutable_quiesce()->set_drain_ms(supervisor_->options_.drain_ms);
+  request.mutable_quiesce()->set_drain_ms(tunables_.drain_ms);
   const Status status = ForEach([&](Member* member) {
     runner::FromRunner reply;
     POS_RETURN_IF_ERROR(CallRunner(member, request, {},
-                                   supervisor_->options_.drain_ms + kRunnerMs,
-                                   &reply));
+                                   tunables_.drain_ms + kRunnerMs, &reply));
     member->quiesced = reply.quiesced();
     member->is_quiesced = true;
     return Status();
@@ -200,7 +201,7 @@ Status CheckpointRun::QuiesceOnce() {
 }
 
 Status CheckpointRun::Quiesce() {
-  const SupervisorOptions& options = supervisor_->options_;
+  const SupervisorTunables& options = tunables_;
   Status status;
   for (std::uint32_t attempt = 0; attempt <= options.quiesce_retries;
        ++attempt) {
@@ -238,9 +239,10 @@ Status CheckpointRun::Dump() {
   job::ToJob request;
   job::Dump* const dump = request.mutable_dump();
   dump->set_images_fd(1);
-  dump->set_timeout_ms(supervisor_->options_.criu_dump_ms);
+  dump->set_timeout_ms(tunables_.criu_dump_ms);
   dump->set_hold_ms(kHoldMs);
   dump->add_exclude(supervisor_->options_.host_file_dir + "/pos-");
+  const std::uint64_t asked_ns = MonotonicNs();
   // The request is answered when the tree is let go; until then this future
   // holds the call.
   auto fd = std::make_shared<UniqueFd>();
@@ -252,9 +254,9 @@ Status CheckpointRun::Dump() {
   const auto answered = [this] {
     return dump_.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
   };
-  const Deadline until =
-      Deadline::AfterMs(supervisor_->options_.criu_dump_ms + kJobMs);
+  const Deadline until = Deadline::AfterMs(tunables_.criu_dump_ms + kJobMs);
   frozen_ = job_->WaitFrozen(until, [&] { return answered() || Cancelled(); });
+  frozen_us_ = (MonotonicNs() - asked_ns) / 1000;
   if (frozen_) return {};
   if (answered()) {
     dump_failed_ = true;
@@ -283,8 +285,8 @@ Status CheckpointRun::DumpAndCopy() {
     save->set_chunk_bytes(files.chunk_bytes);
     save->set_pack(BytesOf(files.pack_id.bytes));
     save->set_has_known(files.known.valid());
-    save->set_compress(CompressOf(supervisor_->options_.compress));
-    save->set_depth(supervisor_->options_.write_depth);
+    save->set_compress(CompressOf(tunables_.compress));
+    save->set_depth(tunables_.write_depth);
     std::vector<int> fds = {files.pack.get(), files.index.get()};
     if (files.known.valid()) fds.push_back(files.known.get());
     member->saving = true;
@@ -439,11 +441,17 @@ void CheckpointRun::FillManifest() {
     manifest_.totals.copied_bytes += member.copied_bytes;
     AttachSession(i, member.session.record, member.quiesced, &manifest_);
   }
-  manifest_.totals.cpu_dump_ns =
-      (dumped_.total_us() - dumped_.held_us()) * 1000;
+  manifest_.totals.cpu_dump_ns = CpuDumpUs() * 1000;
   if (gate_opened_ns_ != 0) {
     manifest_.totals.stall_ns = gate_opened_ns_ - gate_closed_ns_;
   }
+}
+
+// A tree that ends with its image is held until that is sealed: then the time
+// to the freeze is all there is.
+std::uint64_t CheckpointRun::CpuDumpUs() const {
+  return dumped_.total_us() != 0 ? dumped_.total_us() - dumped_.held_us()
+                                 : frozen_us_;
 }
 
 v1::CheckpointResult CheckpointRun::MakeResult() const {
@@ -454,7 +462,7 @@ v1::CheckpointResult CheckpointRun::MakeResult() const {
   result.set_mode(std::string(ckpt::CheckpointModeName(manifest_.mode)));
   result.set_reason(manifest_.reason);
   result.set_stall_us((gate_opened_ns_ - gate_closed_ns_) / 1000);
-  result.set_cpu_dump_us(dumped_.total_us() - dumped_.held_us());
+  result.set_cpu_dump_us(CpuDumpUs());
   result.set_total_us((MonotonicNs() - started_ns_) / 1000);
   result.set_live_bytes(totals.live_bytes);
   result.set_copied_bytes(totals.copied_bytes);

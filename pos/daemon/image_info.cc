@@ -48,6 +48,7 @@ void FillJobInfo(const JobRecord& record, const std::string& criu_dir,
   info.name = record.name;
   info.cwd = record.cwd;
   info.argv = record.argv;
+  info.lineage = record.lineage;
   const Result<job::JobImage> image = job::ReadJobImage(criu_dir);
   if (!image.ok()) return;  // sealing an image without it fails at restore
   info.log_bytes = image->log_bytes();

@@ -74,6 +74,7 @@ JobRecord DecodeFields(const Json& j) {
   j.at("state").get_to(r.state);
   j.at("detached").get_to(r.detached);
   j.at("started_at").get_to(r.started_at);
+  j.at("lineage").get_to(r.lineage);
   j.at("pid").get_to(r.pid);
   j.at("ns_pid").get_to(r.ns_pid);
   j.at("init_pid").get_to(r.init_pid);
@@ -108,6 +109,7 @@ std::string EncodeJobRecord(const JobRecord& r) {
                {"state", r.state},
                {"detached", r.detached},
                {"started_at", r.started_at},
+               {"lineage", r.lineage},
                {"pid", r.pid},
                {"ns_pid", r.ns_pid},
                {"init_pid", r.init_pid},

@@ -37,6 +37,8 @@ struct JobRecord {
   std::string state;         // as JSON output spells it
   bool detached = false;     // nobody waits for its output
   std::uint64_t started_at = 0;
+  // Of the first job of a line of restores; its restored jobs have the same.
+  std::string lineage;
   std::int32_t pid = 0;
   std::int32_t ns_pid = 0;
   std::int32_t init_pid = 0;
@@ -52,7 +54,7 @@ struct JobRecord {
   std::uint64_t next_session = 1;
 
   [[nodiscard]] bool alive() const {
-    return state != "exited" && state != "failed";
+    return state != "exited" && state != "failed" && state != "stopped";
   }
   friend bool operator==(const JobRecord&, const JobRecord&) = default;
 };

@@ -41,6 +41,7 @@ job::StartRestore::FilePolicy PolicyOf(v1::RestoreRequest::Files files) {
 RestoreRun::RestoreRun(Supervisor* supervisor, Caller caller,
                        v1::RestoreRequest request, ProgressFunction progress)
     : supervisor_(supervisor),
+      tunables_(supervisor->tunables()),
       caller_(std::move(caller)),
       request_(std::move(request)),
       progress_(std::move(progress)),
@@ -60,7 +61,7 @@ Result<v1::RestoreResult> RestoreRun::Run() {
   if (status.ok()) status = Load();
   if (status.ok()) status = Admit();
   if (!status.ok()) {
-    Undo();
+    Undo(status);
     POS_LOG(kWarning, "restore failed",
             {{"image", request_.image()}, {"why", status.ToString()}});
     return status;
@@ -175,9 +176,12 @@ Status RestoreRun::MakeJob() {
   record.detached = true;
   record.started_at = WallClockMs();
   record.image = manifest.image;
-  // The job goes on in its log: what an ended job of the name has written is
-  // kept up to the image's length (pos-job cuts it).
-  POS_ASSIGN_OR_RETURN(job_, supervisor_->NewJob(record, true));
+  record.lineage = manifest.job.lineage;
+  // The job goes on in its log: what it had written when it ended is kept up to
+  // the image's length (pos-job cuts it).
+  POS_ASSIGN_OR_RETURN(
+      job_, supervisor_->NewJob(record, Supervisor::NamePolicy::kContinue,
+                                manifest.job.log_bytes, &continues_));
   POS_RETURN_IF_ERROR(job_->TryBegin("a restore"));
   job_->SetAttachClosed(true);
   job_->Update([](JobRecord*) {});
@@ -195,11 +199,8 @@ Status RestoreRun::MakeMembers() {
     record.session = member.image.session;
     record.client_ns_pid = member.image.client_ns_pid;
     record.verdict_address = member.image.verdict_address;
-    std::array<std::byte, 8> random;
-    RandomBytes(random);
-    record.host_file = JoinPath(options.host_file_dir,
-                                "pos-" + HexBytes(random) + "-" + job_->name() +
-                                    "-" + std::to_string(record.session));
+    record.host_file =
+        supervisor_->NewHostFilePath(job_->name(), record.session);
     POS_ASSIGN_OR_RETURN(
         member.host_file,
         OpenFile(record.host_file, O_RDWR | O_CREAT | O_EXCL, 0600));
@@ -273,9 +274,9 @@ Status RestoreRun::StartTree() {
   restore->set_images_fd(1);
   restore->set_files(PolicyOf(request_.files()));
   restore->set_copy_directory(request_.copy_directory());
-  restore->set_timeout_ms(supervisor_->options_.criu_restore_ms);
+  restore->set_timeout_ms(tunables_.criu_restore_ms);
   restore->set_hold_ms(kHoldMs);
-  restore->set_cut_log(job_->name() == image_->manifest().job.name);
+  restore->set_cut_log(continues_);
   for (const Member& member : members_) {
     job::ReplacedFile* const file = restore->add_replace();
     file->set_path(member.image.host_file);
@@ -283,8 +284,7 @@ Status RestoreRun::StartTree() {
     file->set_fd(static_cast<std::uint32_t>(fds.size()));
   }
   POS_RETURN_IF_ERROR(supervisor_->StartPosJob(job_, config, fds));
-  const Deadline until =
-      Deadline::AfterMs(supervisor_->options_.criu_restore_ms + kJobMs);
+  const Deadline until = Deadline::AfterMs(tunables_.criu_restore_ms + kJobMs);
   const auto gave_up = [this] {
     return !job_->record().alive() || !Report("restore").ok();
   };
@@ -336,7 +336,7 @@ Status RestoreRun::Admit() {
   return {};
 }
 
-void RestoreRun::Undo() {
+void RestoreRun::Undo(const Status& why) {
   if (job_ == nullptr) return;
   job::ToJob request;
   request.mutable_verdict()->set_kind(job::Verdict::ABORT);
@@ -351,7 +351,13 @@ void RestoreRun::Undo() {
     RemoveFile(member.session.record.host_file).IgnoreError();
   }
   job_->End();
-  supervisor_->DropJob(job_);
+  if (continues_) {
+    // The log is the user's, and was there before.
+    job_->SetClient(nullptr);
+    job_->OnLost("restore failed: " + why.message());
+  } else {
+    supervisor_->DropJob(job_);
+  }
 }
 
 Result<v1::RestoreResult> Supervisor::Restore(

@@ -45,10 +45,11 @@ class RestoreRun {
   Status LoadMember(std::size_t number, Member* member);
   Status StartTree();
   Status Admit();
-  void Undo();
+  void Undo(const Status& why);
   Status Report(const std::string& phase);
 
   Supervisor* const supervisor_;
+  const SupervisorTunables tunables_;
   const Caller caller_;
   const v1::RestoreRequest request_;
   const ProgressFunction progress_;
@@ -60,6 +61,7 @@ class RestoreRun {
   std::uint64_t loaded_ns_ = 0;
   std::uint64_t admitted_ns_ = 0;
   bool cancelled_ = false;
+  bool continues_ = false;  // an ended job's log
 };
 
 }  // namespace pos

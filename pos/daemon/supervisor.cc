@@ -23,7 +23,7 @@ constexpr std::size_t kTaskThreads = 8;
 }  // namespace
 
 Supervisor::Supervisor(SupervisorOptions options)
-    : options_(std::move(options)) {}
+    : options_(std::move(options)), tunables_(options_.tunables) {}
 
 Supervisor::~Supervisor() {
   if (tasks_ != nullptr) tasks_->Stop();
@@ -37,6 +37,16 @@ Supervisor::~Supervisor() {
   for (const auto& [name, job] : jobs) job->SetClient(nullptr);
   jobs.clear();
   if (loop_ != nullptr) loop_->Stop();
+}
+
+void Supervisor::SetTunables(const SupervisorTunables& tunables) {
+  MutexLock lock(&mu_);
+  tunables_ = tunables;
+}
+
+SupervisorTunables Supervisor::tunables() {
+  MutexLock lock(&mu_);
+  return tunables_;
 }
 
 Status Supervisor::MakeDirectories() {

@@ -28,6 +28,19 @@
 
 namespace pos {
 
+// What may change while posd runs.
+struct SupervisorTunables {
+  std::string compress = "auto";
+  std::uint32_t write_depth = 4;
+  bool incremental = true;
+  std::uint64_t drain_ms = 2000;
+  std::uint32_t quiesce_retries = 5;
+  std::uint64_t quiesce_backoff_ms = 200;
+  std::uint64_t criu_dump_ms = 300'000;
+  std::uint64_t criu_restore_ms = 300'000;
+  std::uint64_t stop_grace_ms = 10'000;
+};
+
 struct SupervisorOptions {
   std::string state_dir;
   std::string runtime_dir;    // sockets
@@ -46,15 +59,8 @@ struct SupervisorOptions {
   std::uint64_t ring_bytes = 1u << 20;
   std::uint64_t staging_bytes = 32u << 20;
   std::uint32_t chunk_bytes = 2u << 20;
-  std::string compress = "auto";
-  std::uint32_t write_depth = 4;
-  std::uint64_t drain_ms = 2000;
-  std::uint32_t quiesce_retries = 5;
-  std::uint64_t quiesce_backoff_ms = 200;
-  std::uint64_t criu_dump_ms = 600'000;
-  std::uint64_t criu_restore_ms = 600'000;
-  std::uint64_t stop_grace_ms = 10'000;
   std::size_t ended_jobs = 100;  // remembered
+  SupervisorTunables tunables;
 };
 
 class Supervisor : public ControlApi {
@@ -66,6 +72,8 @@ class Supervisor : public ControlApi {
   Status Start();
   // `keep_jobs`: they go on without posd; else they are stopped first.
   void Shutdown(bool keep_jobs);
+  // For operations that begin later.
+  void SetTunables(const SupervisorTunables& tunables) POS_EXCLUDES(mu_);
 
   Result<v1::RunReply> Run(const Caller& caller, const v1::RunRequest& request,
                            StdioFds stdio) override;
@@ -110,6 +118,7 @@ class Supervisor : public ControlApi {
   Status InstallShim();
   Status ListenForAttaches();
   void Recover();
+  void SweepHostFiles() POS_EXCLUDES(mu_);
   void RecoverJob(const std::string& name,
                   std::vector<RunnerPool::Found>* runners);
   void RecoverSessions(const JobPtr& job,
@@ -119,9 +128,21 @@ class Supervisor : public ControlApi {
   [[nodiscard]] std::string JobDirectory(const std::string& name) const;
   Result<JobPtr> FindJob(const Caller& caller, const std::string& name)
       POS_EXCLUDES(mu_);
-  // Takes the name and makes the directory. A name that a living job has is
-  // kExists, or, with `or_next`, followed by -2, -3, …
-  Result<JobPtr> NewJob(JobRecord record, bool or_next) POS_EXCLUDES(mu_);
+  // What to do when a job has the wanted name already.
+  enum class NamePolicy {
+    // A living job: kExists. An ended one makes room.
+    kExact,
+    // Another one: NAME-2, NAME-3, … So that no log of an ended job is lost.
+    kNextUnused,
+    // An ended job of the same line with a log of `log_bytes` or more makes
+    // room, and the log stays; else as kNextUnused.
+    kContinue,
+  };
+  // Takes the name and makes the directory. `continues`: there is a log.
+  Result<JobPtr> NewJob(JobRecord record, NamePolicy policy,
+                        std::uint64_t log_bytes = 0, bool* continues = nullptr)
+      POS_EXCLUDES(mu_);
+  static Status MakeJobDirectory(const Job& job, bool keep_log);
   void DropJob(const JobPtr& job) POS_EXCLUDES(mu_);
   void ForgetOldJobs() POS_EXCLUDES(mu_);
   Status StartPosJob(const JobPtr& job, const job::JobConfig& config,
@@ -144,6 +165,9 @@ class Supervisor : public ControlApi {
   void OnRunnerGone(const std::shared_ptr<Runner>& runner);
   std::optional<std::pair<JobPtr, JobSession>> SessionOf(const Runner* runner)
       POS_EXCLUDES(mu_);
+  [[nodiscard]] std::string HostFilePrefix() const;
+  [[nodiscard]] std::string NewHostFilePath(const std::string& job,
+                                            std::uint64_t session) const;
   Result<UniqueFd> MakeHostFile(const JobPtr& job, std::uint64_t session,
                                 std::string* path);
   // Tells a detached client to come back: a fresh token, written into it.
@@ -155,6 +179,8 @@ class Supervisor : public ControlApi {
   Result<ckpt::ImageSummary> FindImage(const Caller& caller,
                                        const std::string& image);
   Result<std::string> Criu() const;
+
+  [[nodiscard]] SupervisorTunables tunables() POS_EXCLUDES(mu_);
 
   const SupervisorOptions options_;
   std::string jobs_dir_;
@@ -170,6 +196,7 @@ class Supervisor : public ControlApi {
   std::uint64_t attach_watch_ = 0;
 
   Mutex mu_;
+  SupervisorTunables tunables_ POS_GUARDED_BY(mu_);
   std::map<std::string, JobPtr> jobs_ POS_GUARDED_BY(mu_);
   // Sessions whose client was told to come back.
   struct Expected {

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "pos/base/bytes.h"
 #include "pos/base/files.h"
 #include "pos/base/log.h"
 #include "pos/base/process.h"
@@ -48,6 +49,11 @@ std::string NameOf(const std::string& program) {
   return IsSafeName(name) ? name : "job";
 }
 
+std::uint64_t LogBytes(const Job& job) {
+  const Result<std::uint64_t> bytes = FileSize(job.LogPath());
+  return bytes.ok() ? *bytes : 0;
+}
+
 }  // namespace
 
 v1::JobState JobStateOf(const std::string& name) {
@@ -72,7 +78,10 @@ Result<Supervisor::JobPtr> Supervisor::FindJob(const Caller& caller,
   return it->second;
 }
 
-Result<Supervisor::JobPtr> Supervisor::NewJob(JobRecord record, bool or_next) {
+Result<Supervisor::JobPtr> Supervisor::NewJob(JobRecord record,
+                                              NamePolicy policy,
+                                              std::uint64_t log_bytes,
+                                              bool* continues) {
   const std::string wanted = record.name;
   JobPtr job;
   JobPtr replaced;
@@ -82,14 +91,15 @@ Result<Supervisor::JobPtr> Supervisor::NewJob(JobRecord record, bool or_next) {
     for (int n = 2;; ++n) {
       const auto it = jobs_.find(record.name);
       if (it == jobs_.end()) break;
-      const bool free_name =
-          !it->second->record().alive() &&
-          (record.uid == 0 || it->second->uid() == record.uid);
-      if (free_name && !or_next) {
+      const JobRecord old = it->second->record();
+      if (!old.alive() && (record.uid == 0 || old.uid == record.uid) &&
+          (policy == NamePolicy::kExact ||
+           (policy == NamePolicy::kContinue && old.lineage == record.lineage &&
+            old.uid == record.uid && LogBytes(*it->second) >= log_bytes))) {
         replaced = it->second;
         break;
       }
-      if (!or_next) {
+      if (policy == NamePolicy::kExact) {
         return Exists("a job named '" + wanted + "' is there",
                       "choose another --name, or stop it first");
       }
@@ -99,13 +109,28 @@ Result<Supervisor::JobPtr> Supervisor::NewJob(JobRecord record, bool or_next) {
     jobs_[record.name] = job;
   }
   if (replaced != nullptr) replaced->SetClient(nullptr);
-  Status status = RemoveTree(job->directory());
-  if (status.ok()) status = pos::MakeDirectories(job->directory(), 0700);
+  const bool keep_log = replaced != nullptr && policy == NamePolicy::kContinue;
+  if (continues != nullptr) *continues = keep_log;
+  const Status status = MakeJobDirectory(*job, keep_log);
   if (!status.ok()) {
     DropJob(job);
     return status;
   }
   return job;
+}
+
+Status Supervisor::MakeJobDirectory(const Job& job, bool keep_log) {
+  if (!keep_log) {
+    POS_RETURN_IF_ERROR(RemoveTree(job.directory()));
+    return pos::MakeDirectories(job.directory(), 0700);
+  }
+  POS_ASSIGN_OR_RETURN(const std::vector<std::string> names,
+                       ListDirectory(job.directory()));
+  for (const std::string& name : names) {
+    const std::string path = JoinPath(job.directory(), name);
+    if (path != job.LogPath()) POS_RETURN_IF_ERROR(RemoveTree(path));
+  }
+  return {};
 }
 
 void Supervisor::DropJob(const JobPtr& job) {
@@ -233,6 +258,9 @@ Result<v1::RunReply> Supervisor::Run(const Caller& caller,
   record.cwd = request.directory();
   record.state = "starting";
   record.started_at = WallClockMs();
+  std::array<std::byte, 8> lineage;
+  RandomBytes(lineage);
+  record.lineage = HexBytes(lineage);
   record.detached =
       !stdio.in.valid() && !stdio.out.valid() && !stdio.err.valid();
 
@@ -274,8 +302,10 @@ Result<v1::RunReply> Supervisor::Run(const Caller& caller,
   }
 
   // A name that the user chose is his; one that was made up may be counted on.
-  POS_ASSIGN_OR_RETURN(const JobPtr job,
-                       NewJob(record, request.name().empty()));
+  POS_ASSIGN_OR_RETURN(
+      const JobPtr job,
+      NewJob(record, request.name().empty() ? NamePolicy::kNextUnused
+                                            : NamePolicy::kExact));
   config.set_name(job->name());
   config.set_directory(job->directory());
   if (const Result<std::string> criu = Criu(); criu.ok()) {
@@ -429,7 +459,7 @@ Result<v1::StopReply> Supervisor::Stop(const Caller& caller,
     bool everyone;
     std::uint64_t wait_ms;
   };
-  const std::uint64_t grace = options_.stop_grace_ms;
+  const std::uint64_t grace = tunables().stop_grace_ms;
   const std::array<Rung, 3> ladder = {{{"asked", SIGINT, false, grace},
                                        {"SIGTERM", SIGTERM, true, grace / 2},
                                        {"SIGKILL", SIGKILL, true, 10'000}}};

@@ -100,18 +100,14 @@ ApiExecutor::Outcome CudaExecutor::Complete(ApiContext* context,
     case Op::kMemFreeAsync:
       ReleaseRange(context->Args<MemFreeAsyncArgs>().address);
       break;
-    case Op::kHostFree: {
-      const std::uint64_t address = context->Args<HostFreeArgs>().address;
-      for (Device* device : state_->devices) {
-        device->UnmapHost(address, host_blocks_[address]).IgnoreError();
-      }
-      host_->Unmap(address, host_blocks_[address]);
-      host_blocks_.erase(address);
-      notices_->Post({.what = kNoticeHostFree, .a = address});
+    case Op::kHostFree:
+      ReleaseHost(context->Args<HostFreeArgs>().address);
       break;
-    }
     case Op::kModuleUnload:
-      DestroyModule(context->handles[0], context->family);
+      // Unless its context has taken it along meanwhile.
+      if (std::erase(unloading_, context) != 0) {
+        DestroyModule(context->handles[0], context->family);
+      }
       break;
     case Op::kCopyFromDevice:
       if (error != 0) break;
@@ -154,6 +150,7 @@ void CudaExecutor::CheckFaults() {
     error = ObjectOf<ContextObject>(handle)->context->sticky_error();
     if (error != 0) break;
   }
+  if (error == 0 && broken_ != 0) error = CUDA_ERROR_OUT_OF_MEMORY;
   if (error == sticky_) return;
   sticky_ = error;
   port_->SetSticky(error);
@@ -242,14 +239,15 @@ ApiExecutor::Outcome CudaExecutor::ExecCtxCreate(ApiContext* context,
 void CudaExecutor::DestroyContext(Handle* handle,
                                   std::span<Handle* const> family) {
   // Latest first: functions before their modules. Objects of a handle that was
-  // never made are null.
-  for (auto it = family.rbegin(); it != family.rend(); ++it) {
-    if ((*it)->kind == kModuleHandle) {
-      DestroyModule(*it, {});
-    } else {
-      Gone(*it);
-    }
-  }
+  // never made are null. Memory of modules goes with the context's, below:
+  // their kernels may run until the context has ended.
+  for (auto it = family.rbegin(); it != family.rend(); ++it) Gone(*it);
+  std::erase_if(unloading_, [this, handle](const ApiContext* call) {
+    if (call->handles[1] != handle) return false;
+    for (Handle* function : call->family) Gone(function);
+    Gone(call->handles[0]);
+    return true;
+  });
   {
     MutexLock lock(&contexts_mu_);
     std::erase(contexts_, handle);
@@ -258,8 +256,9 @@ void CudaExecutor::DestroyContext(Handle* handle,
   Gone(handle);
   std::vector<std::uint64_t> ranges;
   for (const auto& [address, block] : memory_.blocks()) {
-    if (block.context == id) ranges.push_back(address);
+    if (block.context == id && !block.releasing) ranges.push_back(address);
   }
+  if (broken_ == id) broken_ = 0;
   for (const std::uint64_t address : ranges) ReleaseRange(address);
 }
 

@@ -76,6 +76,7 @@ class CudaExecutor : public ApiExecutor {
   void DestroyContext(Handle* handle, std::span<Handle* const> family);
   void DestroyModule(Handle* handle, std::span<Handle* const> functions);
   void ReleaseRange(std::uint64_t address);
+  void ReleaseHost(std::uint64_t address);
 
   Outcome Created(ApiContext* context, Handle* handle, const Status& status,
                   DeviceError error);
@@ -103,6 +104,11 @@ class CudaExecutor : public ApiExecutor {
   Mutex contexts_mu_;
   std::vector<Handle*> contexts_;
   DeviceError sticky_ = 0;
+  // Context for which the device could not back memory that was promised; 0
+  // when there is none. Its end takes that error away.
+  HandleId broken_ = 0;
+  // ModuleUnload calls that wait for the device.
+  std::vector<ApiContext*> unloading_;
 };
 
 }  // namespace pos::cuda

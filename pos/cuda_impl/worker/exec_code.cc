@@ -49,7 +49,12 @@ class VariablePlacer : public ModulePlacer {
       return OutOfMemory("no memory for variable " + std::string(name));
     }
     const auto block = space_->Allocate(wanted);
-    if (!block) return OutOfMemory("no room for variable " + std::string(name));
+    if (!block) {
+      if (backing != 0) ledger_->GiveBack(device_, backing);
+      return OutOfMemory("no room for variable " + std::string(name));
+    }
+    placed_.push_back(block->address);
+    // Also when it fails: the caller gives back what was placed.
     const Status status =
         memory_->Map({.address = block->address,
                       .bytes = block->bytes,
@@ -57,12 +62,7 @@ class VariablePlacer : public ModulePlacer {
                       .backing_bytes = block->backing.bytes,
                       .device = device_,
                       .context = context_});
-    if (!status.ok()) {
-      bool found = false;
-      space_->Free(block->address, &found);
-      return status;
-    }
-    placed_.push_back(block->address);
+    if (!status.ok()) return status;
     return block->address;
   }
   std::vector<std::uint64_t>& placed() { return placed_; }
@@ -172,6 +172,7 @@ void CudaExecutor::DestroyModule(Handle* handle,
 // Kernels of the module may still run.
 ApiExecutor::Outcome CudaExecutor::ExecModuleUnload(ApiContext* context,
                                                     const ModuleUnloadArgs&) {
+  unloading_.push_back(context);
   return WhenIdle(context, ObjectOf<ModuleObject>(context->handles[0])->device);
 }
 

@@ -31,6 +31,16 @@ void CudaExecutor::ReleaseRange(std::uint64_t address) {
                   .a = address});
 }
 
+void CudaExecutor::ReleaseHost(std::uint64_t address) {
+  const auto it = host_blocks_.find(address);
+  for (Device* device : state_->devices) {
+    device->UnmapHost(address, it->second).IgnoreError();
+  }
+  host_->Unmap(address, it->second);
+  host_blocks_.erase(it);
+  notices_->Post({.what = kNoticeHostFree, .a = address});
+}
+
 // The parser has answered; memory was granted before. A device that cannot map
 // it nevertheless breaks that promise, and the program cannot be told any more
 // at the call: its context is poisoned.
@@ -48,8 +58,8 @@ ApiExecutor::Outcome CudaExecutor::ExecMemAlloc(ApiContext* context,
   if (!status.ok()) {
     POS_LOG(kError, "granted memory cannot be mapped",
             {{"status", status.ToString()}});
-    sticky_ = CUDA_ERROR_OUT_OF_MEMORY;
-    port_->SetSticky(sticky_);
+    broken_ = owner->id;
+    CheckFaults();
   }
   return Outcome::kDone;
 }
@@ -61,13 +71,15 @@ ApiExecutor::Outcome CudaExecutor::ExecMemAllocAsync(ApiContext* context,
 
 ApiExecutor::Outcome CudaExecutor::ExecMemFree(ApiContext* context,
                                                const MemFreeArgs& args) {
+  memory_.MarkReleasing(args.address);
   const WorkerBlock* const block = memory_.Find(args.address);
   return WhenIdle(context, block == nullptr ? 0 : block->device);
 }
 
 // Stream-ordered: only what this stream has been given so far can use it.
-ApiExecutor::Outcome CudaExecutor::ExecMemFreeAsync(ApiContext* context,
-                                                    const MemFreeAsyncArgs&) {
+ApiExecutor::Outcome CudaExecutor::ExecMemFreeAsync(
+    ApiContext* context, const MemFreeAsyncArgs& args) {
+  memory_.MarkReleasing(args.address);
   context->scratch[3] = 1;
   StreamOf(context)->Notify(TokenOf(context));
   return Outcome::kInFlight;
@@ -96,7 +108,12 @@ ApiExecutor::Outcome CudaExecutor::ExecHostAlloc(ApiContext* context,
 }
 
 ApiExecutor::Outcome CudaExecutor::ExecHostFree(ApiContext* context,
-                                                const HostFreeArgs&) {
+                                                const HostFreeArgs& args) {
+  // The parser answered for an allocation that the device refused afterwards;
+  // its range may be another's by the time the device is idle.
+  if (!host_blocks_.contains(args.address)) {
+    return Fail(context, CUDA_ERROR_INVALID_VALUE);
+  }
   return WhenIdle(context, -1);
 }
 

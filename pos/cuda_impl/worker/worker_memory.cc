@@ -6,20 +6,26 @@ namespace pos::cuda {
 
 Status WorkerMemory::Map(const WorkerBlock& block) {
   Device* const device = devices_[static_cast<std::size_t>(block.device)];
+  WorkerBlock& kept = blocks_[block.address] = block;
+  block_bytes_ += block.bytes;
   Backing& backing = backings_[block.backing_address];
   if (backing.blocks == 0) {
     Status status = device->Map(block.backing_address, block.backing_bytes);
     if (!status.ok()) {
       backings_.erase(block.backing_address);
+      kept.unbacked = true;
       return status;
     }
     backing.bytes = block.backing_bytes;
   }
   ++backing.blocks;
   device->AddAllocation(block.address, block.bytes);
-  blocks_[block.address] = block;
-  block_bytes_ += block.bytes;
   return {};
+}
+
+void WorkerMemory::MarkReleasing(std::uint64_t address) {
+  const auto it = blocks_.find(address);
+  if (it != blocks_.end()) it->second.releasing = true;
 }
 
 bool WorkerMemory::Unmap(std::uint64_t address) {
@@ -28,6 +34,7 @@ bool WorkerMemory::Unmap(std::uint64_t address) {
   const WorkerBlock block = it->second;
   blocks_.erase(it);
   block_bytes_ -= block.bytes;
+  if (block.unbacked) return true;
   Device* const device = devices_[static_cast<std::size_t>(block.device)];
   device->RemoveAllocation(address);
   const auto backing = backings_.find(block.backing_address);

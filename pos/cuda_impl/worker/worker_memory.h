@@ -27,6 +27,11 @@ struct WorkerBlock {
   std::uint64_t backing_bytes = 0;
   std::int32_t device = 0;
   HandleId context = 0;
+  // A free of it is under way, and will take it back whatever happens to its
+  // context.
+  bool releasing = false;
+  // The device could not back it.
+  bool unbacked = false;
 };
 
 class WorkerMemory {
@@ -34,7 +39,10 @@ class WorkerMemory {
   explicit WorkerMemory(std::vector<Device*> devices)
       : devices_(std::move(devices)) {}
 
+  // Keeps the block also when the device cannot back it, so that it is freed
+  // like any other.
   Status Map(const WorkerBlock& block);
+  void MarkReleasing(std::uint64_t address);
   // False when there is no such block.
   bool Unmap(std::uint64_t address);
   [[nodiscard]] const WorkerBlock* Find(std::uint64_t address) const;

@@ -1,6 +1,6 @@
 // An engine with memory, kernels written in C++, and a sink that remembers.
-#ifndef POS_TESTS_DEVICE_SIM_ENGINE_FIXTURE_H_
-#define POS_TESTS_DEVICE_SIM_ENGINE_FIXTURE_H_
+#ifndef POS_TESTS_POS_CUDA_IMPL_DEVICE_SIM_ENGINE_ENGINE_FIXTURE_H_
+#define POS_TESTS_POS_CUDA_IMPL_DEVICE_SIM_ENGINE_ENGINE_FIXTURE_H_
 
 #include <gtest/gtest.h>
 #include <sys/mman.h>
@@ -231,4 +231,4 @@ class EngineTest : public ::testing::Test {
 
 }  // namespace pos::sim
 
-#endif  // POS_TESTS_DEVICE_SIM_ENGINE_FIXTURE_H_
+#endif  // POS_TESTS_POS_CUDA_IMPL_DEVICE_SIM_ENGINE_ENGINE_FIXTURE_H_

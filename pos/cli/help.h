@@ -1,0 +1,137 @@
+// What follows the options in the commands' --help: examples, JSON objects,
+// exit statuses. docs/cli.md says the same at more length.
+#ifndef POS_CLI_HELP_H_
+#define POS_CLI_HELP_H_
+
+namespace pos::cli::help {
+
+inline constexpr char kMain[] = R"(Example:
+  pos-cli run --name train -- python3 train.py
+  pos-cli checkpoint train
+  pos-cli restore IMAGE
+
+Exit status: 0 success, 1 failure, 2 the command line makes no sense,
+128+n ended by signal n; of run and wait the job's, or 125 when pos-cli itself
+fails. `pos-cli COMMAND --help` has more on each command.)";
+
+inline constexpr char kRun[] =
+    R"(The program behaves as without POS: its standard streams, signals and exit
+status are those of pos-cli. 125: pos-cli itself failed. With --detach the
+job's name is printed and the job goes on by itself; `pos-cli logs` shows its
+output.
+
+Example:
+  pos-cli run --name train --device 0 -- python3 train.py --epochs 90
+  pos-cli run -d -- ./simulate
+
+JSON (with --detach): {"job", "pid", "ns_pid"}. pid is as posd sees it and
+changes at a restore, ns_pid is as the job sees itself and never changes.)";
+
+inline constexpr char kPs[] = R"(Example:
+  pos-cli ps
+  pos-cli ps --json | jq -r '.jobs[] | select(.state == "running") | .job'
+
+JSON: {"jobs": [{"job", "pid", "state", "exit_code", "devices",
+"sessions": [{"session", "pid", "calls", "device_bytes"}]}]}.
+state: starting, running, checkpointing, stopped, restoring, migrating,
+in-doubt, exited, failed. exit_code: null while the job lives, 128+n after
+signal n. Jobs that ended are listed for as long as posd remembers them.)";
+
+inline constexpr char kLogs[] = R"(Example:
+  pos-cli logs train
+  pos-cli logs -f train
+
+JSON: {"job", "output"}. output is text: bytes that are no UTF-8 are replaced.
+With --follow the object is printed when the job has ended.)";
+
+inline constexpr char kWait[] = R"(Example:
+  pos-cli wait train && echo done
+
+JSON: {"job", "state", "exit_code", "message"}. message: why it failed, or null.
+Exit status: the job's; 125 when pos-cli itself fails.)";
+
+inline constexpr char kStop[] =
+    R"(The job is asked with SIGINT; while it does not end, it gets SIGTERM and then
+SIGKILL.
+
+Example:
+  pos-cli stop train
+
+JSON: {"job", "exit_code", "rung"}. rung: what it took, "asked", "SIGTERM" or
+"SIGKILL"; null when the job had ended.)";
+
+inline constexpr char kDevices[] = R"(Example:
+  pos-cli devices
+
+JSON: {"devices": [{"device", "kind", "name", "memory_bytes", "free_bytes",
+"state", "sessions"}]}. kind: cuda or sim.)";
+
+inline constexpr char kCheck[] = R"(Exit status 0 when all checks are passed.
+
+Example:
+  pos-cli check
+
+JSON: {"checks": [{"name", "ok", "detail"}]}, and "error" when one is not
+passed.)";
+
+inline constexpr char kCheckpoint[] =
+    R"(Ctrl-C cancels: the job runs on as if nothing had been asked for.
+
+Example:
+  pos-cli checkpoint train
+  pos-cli checkpoint train --stop --tag before-upgrade
+
+JSON: {"image", "job", "mode", "reason", "stall_ms", "cpu_dump_ms", "total_ms",
+"live_bytes", "copied_bytes", "written_bytes", "chunks", "unforeseen_chunks"}.
+stall: from the first call held back to the last let go; it contains cpu_dump.
+total: until the image is complete. live: allocated device memory. written: what
+the image takes on disk.)";
+
+inline constexpr char kRestore[] = R"(Example:
+  pos-cli restore IMAGE
+  pos-cli restore IMAGE --name again --device 0:1 --files copy=/tmp/again
+
+JSON: {"job", "pid", "image", "lazy", "restore_ms", "loaded_ms"}. restore: until
+the first call is let in. loaded: until all device memory is in place.)";
+
+inline constexpr char kImages[] = R"(Example:
+  pos-cli images ls)";
+
+inline constexpr char kImagesList[] = R"(Example:
+  pos-cli images ls
+  pos-cli images ls --json | jq -r '.images[-1].image'
+
+JSON: {"images": [{"image", "job", "created_at", "mode", "live_bytes",
+"stored_bytes"}]}. created_at: milliseconds since the epoch.)";
+
+inline constexpr char kImagesShow[] = R"(Example:
+  pos-cli images show IMAGE
+
+JSON: {"image", "job", "created_at", "mode", "reason", "tag", "uid", "argv",
+"cwd", "ns_pid", "log_bytes",
+"host": {"name", "kernel", "machine", "cpu", "pos", "criu"},
+"devices": [{"device", "kind", "name", "architecture", "multiprocessors",
+"memory_bytes", "driver"}],
+"sessions": [{"session", "ns_pid", "live_bytes", "chunks", "zero_bytes",
+"stored_bytes"}],
+"open_files": [{"path", "bytes"}],
+"live_bytes", "stored_bytes", "reused_bytes", "chunks", "stall_ms",
+"cpu_dump_ms", "total_ms"}.)";
+
+inline constexpr char kImagesVerify[] =
+    R"(Exit status 0 when the image is whole.
+
+Example:
+  pos-cli images verify IMAGE
+
+JSON: {"image", "ok", "files", "chunks", "bytes", "problems",
+"first_problems"}, and "error" when it is not whole.)";
+
+inline constexpr char kImagesRemove[] = R"(Example:
+  pos-cli images rm IMAGE
+
+JSON: {"image"}.)";
+
+}  // namespace pos::cli::help
+
+#endif  // POS_CLI_HELP_H_

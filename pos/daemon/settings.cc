@@ -1,0 +1,86 @@
+#include "pos/daemon/settings.h"
+
+#include <unistd.h>
+
+#include <cstdlib>
+
+#include "pos/base/files.h"
+
+namespace pos {
+namespace {
+
+// The model's multiprocessor count: an H200's.
+constexpr std::uint32_t kSimMultiprocessors = 132;
+// tmpfs that every Linux has; the files are gone after a reboot like the
+// processes that they belong to.
+constexpr const char* kHostFileDirectory = "/dev/shm";
+
+// "9.0" → 90. The configuration has checked the form.
+std::uint32_t CapabilityOf(const std::string& text) {
+  const std::size_t dot = text.find('.');
+  return static_cast<std::uint32_t>(std::atoi(text.c_str()) * 10 +
+                                    std::atoi(text.c_str() + dot + 1));
+}
+
+}  // namespace
+
+std::string DefaultStateDirectory() {
+  if (::geteuid() == 0) return "/var/lib/pos";
+  const char* state = std::getenv("XDG_STATE_HOME");
+  if (state != nullptr && *state == '/') return JoinPath(state, "pos");
+  const char* home = std::getenv("HOME");
+  return JoinPath(home != nullptr ? home : "/", ".local/state/pos");
+}
+
+SupervisorTunables TunablesOf(const conf::Config& config) {
+  SupervisorTunables t;
+  t.compress = std::string(conf::Word(config.ckpt_compress()));
+  t.write_depth = static_cast<std::uint32_t>(config.ckpt_write_depth());
+  t.incremental = config.ckpt_incremental();
+  t.drain_ms = config.quiesce_drain_ms();
+  t.quiesce_retries = static_cast<std::uint32_t>(config.quiesce_retries());
+  t.quiesce_backoff_ms = config.quiesce_backoff_ms();
+  t.criu_dump_ms = config.criu_dump_timeout_ms();
+  t.criu_restore_ms = config.criu_restore_timeout_ms();
+  t.stop_grace_ms = config.stop_grace_ms();
+  return t;
+}
+
+SupervisorOptions OptionsOf(const conf::Config& config,
+                            const std::string& program_dir) {
+  SupervisorOptions o;
+  o.state_dir =
+      config.state_dir().empty() ? DefaultStateDirectory() : config.state_dir();
+  o.runtime_dir = JoinPath(o.state_dir, "run");
+  o.program_dir = program_dir;
+  o.shim = JoinPath(program_dir, "../lib/pos/libcuda.so.1");
+  o.host_file_dir = kHostFileDirectory;
+  o.log_level = std::string(conf::Word(config.log_level()));
+  o.criu = config.criu_path();
+  for (std::uint64_t i = 0; i < config.sim_count(); ++i) {
+    NodeDevice device;
+    device.ordinal = static_cast<int>(i);
+    device.kind = "sim";
+    device.name = "POS Simulated Device";
+    device.memory_bytes = config.sim_memory_bytes();
+    device.copy_bytes_per_second = config.sim_copy_bandwidth();
+    device.compute_threads =
+        static_cast<std::uint32_t>(config.sim_compute_threads());
+    device.compute_capability = CapabilityOf(config.sim_compute_capability());
+    device.multiprocessors = kSimMultiprocessors;
+    o.devices.push_back(std::move(device));
+  }
+  o.warm_runners = config.runner_warm_pool();
+  o.stage_threads = static_cast<std::uint32_t>(config.runner_stage_threads());
+  o.arena_base = config.arena_base();
+  o.arena_bytes = config.arena_bytes();
+  o.host_base = config.host_window_base();
+  o.host_bytes = config.host_window_bytes();
+  o.ring_bytes = config.ring_bytes();
+  o.staging_bytes = config.staging_bytes();
+  o.chunk_bytes = static_cast<std::uint32_t>(config.ckpt_chunk_bytes());
+  o.tunables = TunablesOf(config);
+  return o;
+}
+
+}  // namespace pos

@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+"""The checks of this directory find what they are for: each gets a small tree
+with one thing wrong."""
+import pathlib
+import tempfile
+import unittest
+
+import layering_test
+import style_test
+
+GOOD = {
+    "pos/base/CMakeLists.txt": "pos_library(pos_base SRCS a.cc)",
+    "pos/base/a.h": "#ifndef POS_BASE_A_H_\n#define POS_BASE_A_H_\n#endif\n",
+    "pos/base/a.cc": '#include "pos/base/a.h"\n',
+    "pos/queue/CMakeLists.txt": "pos_library(pos_queue DEPS pos_base)",
+    "pos/queue/q.h": "#ifndef POS_QUEUE_Q_H_\n#define POS_QUEUE_Q_H_\n"
+                     '#include "pos/base/a.h"\n#endif\n',
+    "pos/device/CMakeLists.txt": "pos_library(pos_device SRCS d.cc)",
+    "pos/device/d.h": "#ifndef POS_DEVICE_D_H_\n#define POS_DEVICE_D_H_\n"
+                      "#endif\n",
+    "pos/device/d.cc": '#include "pos/device/d.h"\n',
+    "pos/cuda_impl/api/CMakeLists.txt":
+        "pos_library(pos_cuda_api SRCS c.cc DEPS pos_device)",
+    "pos/cuda_impl/api/c.h": "#ifndef POS_CUDA_IMPL_API_C_H_\n"
+                             "#define POS_CUDA_IMPL_API_C_H_\n#endif\n",
+    "pos/cuda_impl/api/c.cc": '#include <cuda.h>\n#include "pos/device/d.h"\n',
+}
+
+
+class Lint(unittest.TestCase):
+    def run_on(self, check, changes):
+        with tempfile.TemporaryDirectory() as directory:
+            for name, text in {**GOOD, **changes}.items():
+                path = pathlib.Path(directory, name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+            return "\n".join(check(pathlib.Path(directory)))
+
+    def expect(self, check, changes, problem):
+        self.assertIn(problem, self.run_on(check, changes))
+
+    def test_good_tree_passes(self):
+        self.assertEqual(self.run_on(layering_test.check, {}), "")
+        self.assertEqual(self.run_on(style_test.check, {}), "")
+
+    def test_include_without_link(self):
+        self.expect(layering_test.check,
+                    {"pos/device/d.cc": '#include "pos/base/a.h"\n'},
+                    "pos_device does not link pos_base")
+
+    def test_link_upwards(self):
+        self.expect(layering_test.check,
+                    {"pos/base/CMakeLists.txt":
+                     "pos_library(pos_base SRCS a.cc DEPS pos_queue)"},
+                    "pos/base lies below pos/queue")
+
+    def test_core_that_knows_cuda(self):
+        self.expect(layering_test.check,
+                    {"pos/queue/q.h": "#include <cuda.h>\n"},
+                    "pos/queue/q.h: includes <cuda.h>")
+        self.expect(layering_test.check,
+                    {"pos/queue/q.h": "#include <driver_types.h>\n"},
+                    "includes <driver_types.h>")
+        self.expect(layering_test.check,
+                    {"pos/queue/q.h": '#include "pos/cuda_impl/api/c.h"\n'},
+                    "core includes pos/cuda_impl/api/c.h")
+        self.expect(layering_test.check,
+                    {"pos/device/CMakeLists.txt":
+                     "pos_library(pos_device SRCS d.cc DEPS pos_cuda_api)"},
+                    "the core knows nothing of CUDA")
+
+    def test_parts_that_must_not_meet(self):
+        self.expect(layering_test.check,
+                    {"remoting/shim/CMakeLists.txt":
+                     "add_library(pos_shim SHARED x.cc)\n"
+                     "target_link_libraries(pos_shim PRIVATE PkgConfig::ZSTD)"},
+                    "the client library links no third party")
+        self.expect(layering_test.check,
+                    {"remoting/shim/CMakeLists.txt":
+                     "add_library(pos_shim SHARED x.cc)\n"
+                     "target_link_libraries(pos_shim PRIVATE pos_device)"},
+                    "the client library is a client")
+        self.expect(layering_test.check,
+                    {"pos/daemon/CMakeLists.txt":
+                     "pos_executable(posd SRCS m.cc DEPS pos_cuda_api)"},
+                    "posd never reads a frame")
+
+    def test_directory_without_a_place(self):
+        self.expect(layering_test.check,
+                    {"pos/new/CMakeLists.txt": "pos_library(pos_new SRCS n.cc)"},
+                    "pos/new: not in the order")
+
+    def test_product_that_leans_on_tests(self):
+        self.expect(layering_test.check,
+                    {"pos/base/a.cc": '#include "tests/support/random.h"\n'},
+                    "includes tests/support/random.h")
+
+    def test_style(self):
+        self.expect(style_test.check, {"pos/base/a.cc": "\n" * 401},
+                    "401 lines, more than 400")
+        self.expect(style_test.check, {"pos/base/a.h": "#pragma once\n"},
+                    "include guard is not POS_BASE_A_H_")
+        self.expect(style_test.check,
+                    {"pos/base/a.cc": "// TO" "DO: the rest\n"}, "unfinished")
+        self.expect(style_test.check,
+                    {"pos/base/a.cc": "int volatile* p;\n"}, "use atomics")
+        self.assertEqual(
+            self.run_on(style_test.check,
+                        {"pos/base/a.cc": "// volatile\nconst char* s = "
+                                          '"volatile";\n'}), "")
+        self.expect(style_test.check,
+                    {"tests/pos/base/a_test.cc": "SleepNs(1);\n"}, "no test")
+        self.expect(style_test.check,
+                    {"pos/base/a.cc": 'auto p = "/a/b/bui' 'ld/bin";\n'},
+                    "a build tree of one machine")
+        self.expect(style_test.check,
+                    {"pos/runner/controller_handle.cc": "\n"},
+                    "no longer an exception")
+
+
+if __name__ == "__main__":
+    unittest.main()
