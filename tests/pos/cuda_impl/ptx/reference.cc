@@ -44,11 +44,24 @@ bool CvtExists(const OpcodeInfo& op) {
   return !integral && rounds == narrows;
 }
 
+// At most 32 bytes, and no vectors of the widest type.
+bool AccessExists(const OpcodeInfo& op) {
+  const std::uint32_t bytes = TypeBytes(op.key.type[0]);
+  const std::uint32_t vector = op.Has("v8")   ? 8
+                               : op.Has("v4") ? 4
+                               : op.Has("v2") ? 2
+                                              : 1;
+  return vector * bytes <= 32 && (vector == 1 || bytes < 16);
+}
+
 }  // namespace
 
 bool Exists(const OpcodeInfo& op) {
   if (op.base == "setp" || op.base == "set") return CompareExists(op);
   if (op.base == "cvt") return CvtExists(op);
+  if (op.base == "ld" || op.base == "st" || op.base == "ldu") {
+    return AccessExists(op);
+  }
   if (op.base == "slct") {
     return !op.Has("ftz") || op.key.type[1] == Type::kF32;
   }
