@@ -40,8 +40,11 @@ int ChildSeesNothing(CUdeviceptr block, CUevent event) {
   unsigned value = 0;
   int count = 0;
   CUdeviceptr more = 0;
+  CUcontext current = nullptr;
   const CUresult results[] = {
       cuInit(0),
+      cuCtxGetCurrent(&current),
+      cuCtxPopCurrent(&current),
       cuDeviceGetCount(&count),
       cuMemAlloc(&more, 16),
       cuMemFree(block),
@@ -167,8 +170,13 @@ void ForkUnderLoad() {
       }).join();
     }
   });
-  for (int i = 0; i < 60; ++i) {
+  const auto fork_once = [&] {
     WANT(0, InChild([&] { return ChildSeesNothing(block, event); }));
+  };
+  for (int i = 0; i < 40; ++i) {
+    fork_once();
+    // From a thread that the library has never seen.
+    std::thread(fork_once).join();
   }
   end.store(true);
   for (std::thread& t : threads) t.join();
