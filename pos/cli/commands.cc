@@ -10,6 +10,7 @@
 #include "pos/cli/client.h"
 #include "pos/cli/json.h"
 #include "pos/cli/progress.h"
+#include "pos/cli/reconnect.h"
 #include "pos/cli/run.h"
 #include "pos/cli/show.h"
 #include "pos/cli/signal_watch.h"
@@ -75,6 +76,25 @@ bool TakesTime(Command command) {
   }
 }
 
+// What it means that a command was given up.
+Status Interrupted(Command command) {
+  switch (command) {
+    case Command::kCheckpoint:
+      return {
+          Code::kAborted, "the checkpoint was cancelled",
+          "the job runs on; `pos-cli images ls` shows whether the image was "
+          "complete by then"};
+    case Command::kRestore:
+      return {Code::kAborted, "the restore was cancelled",
+              "`pos-cli ps` shows whether the job was there by then"};
+    case Command::kStop:
+      return {Code::kAborted, "no longer waiting for the job's end",
+              "posd goes on ending it; `pos-cli ps` shows whether it has"};
+    default:
+      return Aborted("interrupted");
+  }
+}
+
 void Execution::OnSignal(int signal) {
   if (signal_.exchange(signal) == 0) {
     cancel_.Cancel();
@@ -112,6 +132,7 @@ int Execution::Go() {
     const bool quiet = interrupted && !console_->json() &&
                        (options_.command == Command::kLogs ||
                         options_.command == Command::kWait);
+    if (interrupted) status = Interrupted(options_.command);
     if (!reported_ && !quiet) console_->Fail(status);
     return interrupted ? kExitSignalBase + signal : failure;
   }
@@ -209,8 +230,20 @@ Status Execution::Logs() {
 Status Execution::Wait() {
   v1::WaitRequest request;
   request.set_job(options_.target);
-  POS_ASSIGN_OR_RETURN(const v1::WaitReply reply,
-                       client_->Wait(request, &cancel_));
+  Result<v1::WaitReply> ended = client_->Wait(request, &cancel_);
+  while (ended.status().code() == Code::kClosed) {
+    client_.reset();  // a posd that ends waits for its connections
+    if (!console_->json()) {
+      console_->Err("pos-cli: " + Printable(ended.status().message()) +
+                    "; waiting for posd to come back\n");
+    }
+    POS_ASSIGN_OR_RETURN(client_,
+                         ConnectAgain(options_.socket, JobProcess(0),
+                                      [this] { return cancel_.cancelled(); }));
+    ended = client_->Wait(request, &cancel_);
+  }
+  POS_RETURN_IF_ERROR(ended.status());
+  const v1::WaitReply& reply = *ended;
   Print(WaitJson(options_.target, reply), "");
   exit_status_ = reply.exit_code();
   if (reply.state() != v1::FAILED) return {};
@@ -259,17 +292,12 @@ Status Execution::Checkpoint() {
   request.set_mode(options_.mode);
   request.set_stop(options_.stop);
   request.set_tag(options_.tag);
-  const Result<v1::CheckpointResult> result = client_->Checkpoint(
-      request, Progress("checkpoint of " + Printable(options_.target)),
-      &cancel_);
-  if (!result.ok()) {
-    if (signal_.load() == 0 || result.status().code() != Code::kAborted) {
-      return result.status();
-    }
-    return {Code::kAborted, "the checkpoint was cancelled",
-            "the job runs on; no image was made"};
-  }
-  Print(ToJson(*result), Show(*result, options_.stop));
+  POS_ASSIGN_OR_RETURN(
+      const v1::CheckpointResult result,
+      client_->Checkpoint(
+          request, Progress("checkpoint of " + Printable(options_.target)),
+          &cancel_));
+  Print(ToJson(result), Show(result, options_.stop));
   return {};
 }
 

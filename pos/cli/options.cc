@@ -152,26 +152,42 @@ void Parser::AddImageCommands() {
                 "Remove an image", help::kImagesRemove);
 }
 
-// "pos-cli images show" of the deepest command that was named.
-std::string NamedCommand(const CLI::App& app) {
-  std::string text = "pos-cli";
+// The innermost command that was named.
+const CLI::App* Deepest(const CLI::App& app) {
   const CLI::App* at = &app;
-  for (;;) {
-    const std::vector<CLI::App*> below = at->get_subcommands();
-    if (below.empty()) return text;
-    at = below.front();
-    text += " " + at->get_name();
+  while (!at->get_subcommands().empty()) at = at->get_subcommands().front();
+  return at;
+}
+
+// With those around it: "pos-cli images show".
+std::string NamedCommand(const CLI::App& app) {
+  const CLI::App* at = Deepest(app);
+  std::string text = at->get_name();
+  while (at != &app) {
+    at = at->get_parent();
+    text = at->get_name() + " " + text;
   }
+  return text;
+}
+
+// An error of CLI11's. Of a command that is none it says that one is required.
+Status Explain(const CLI::App& app, const std::string& error) {
+  const std::string named = NamedCommand(app);
+  const std::string hint = "`" + named + " --help` shows how";
+  const CLI::App* const at = Deepest(app);
+  const std::vector<std::string> rest = at->remaining();
+  std::string commands;
+  for (const CLI::App* command : at->get_subcommands({})) {
+    commands += (commands.empty() ? "" : ", ") + command->get_name();
+  }
+  if (commands.empty() || rest.empty()) return Invalid(error, hint);
+  return Invalid("'" + rest.front() + "' is no command of " + named,
+                 "the commands are " + commands + "; " + hint);
 }
 
 // The help of the command that --help was given to.
 std::string HelpText(const Parser& parser) {
-  const CLI::App* at = &parser.app;
-  for (;;) {
-    const std::vector<CLI::App*> below = at->get_subcommands();
-    if (below.empty()) break;
-    at = below.front();
-  }
+  const CLI::App* const at = Deepest(parser.app);
   std::string parents = NamedCommand(parser.app);
   parents.resize(parents.rfind(' ') == std::string::npos ? 0
                                                          : parents.rfind(' '));
@@ -275,8 +291,7 @@ Result<ParsedCommandLine> ParseCommandLine(
     parsed.answer = parser->app.version() + "\n";
     return parsed;
   } catch (const CLI::Error& error) {
-    return Invalid(error.what(),
-                   "`" + NamedCommand(parser->app) + " --help` shows how");
+    return Explain(parser->app, error.what());
   } catch (const std::exception& error) {
     return Internal(error.what());
   }

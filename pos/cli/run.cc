@@ -1,14 +1,7 @@
 #include "pos/cli/run.h"
 
-#include <fcntl.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <filesystem>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -17,6 +10,8 @@
 #include "pos/base/mutex.h"
 #include "pos/cli/client.h"
 #include "pos/cli/json.h"
+#include "pos/cli/reconnect.h"
+#include "pos/cli/run_request.h"
 #include "pos/cli/signal_watch.h"
 #include "pos/cli/terminal.h"
 #include "pos/cli/text.h"
@@ -42,38 +37,6 @@ v1::WindowSize ToWindow(const winsize& size) {
   return window;
 }
 
-// Everything that a program has from its parent.
-Result<v1::RunRequest> MakeRequest(const Options& options) {
-  v1::RunRequest request;
-  request.set_name(options.name);
-  request.set_device(options.device);
-  for (const std::string& word : options.argv) request.add_argv(word);
-  for (char** entry = environ; *entry != nullptr; ++entry) {
-    request.add_environment(*entry);
-  }
-  std::error_code error;
-  const std::filesystem::path directory = std::filesystem::current_path(error);
-  if (error) {
-    return ErrnoStatus(error.value(), "the current directory")
-        .WithContext("cannot run");
-  }
-  request.set_directory(directory.string());
-  const mode_t mask = ::umask(0);
-  ::umask(mask);
-  request.set_umask(mask);
-  for (int resource = 0; resource < RLIMIT_NLIMITS; ++resource) {
-    rlimit limit{};
-    if (::getrlimit(static_cast<__rlimit_resource>(resource), &limit) != 0) {
-      continue;
-    }
-    v1::ResourceLimit* const l = request.add_limits();
-    l->set_resource(static_cast<std::uint32_t>(resource));
-    l->set_soft(limit.rlim_cur);
-    l->set_hard(limit.rlim_max);
-  }
-  return request;
-}
-
 class ForegroundRun {
  public:
   ForegroundRun(const Options& options, Console* console)
@@ -84,6 +47,10 @@ class ForegroundRun {
  private:
   Status Start() POS_EXCLUDES(mu_);
   Status StartJob(PosClient* client) POS_EXCLUDES(mu_);
+  // The job is there and so is posd: signals that came before are passed on.
+  void Connected() POS_REQUIRES(mu_);
+  Result<v1::WaitReply> WaitForEnd() POS_EXCLUDES(mu_);
+  Status Reconnect(const Status& why) POS_EXCLUDES(mu_);
 
   // On the watch's thread.
   void OnSignal(const signalfd_siginfo& info) POS_EXCLUDES(mu_);
@@ -106,19 +73,23 @@ class ForegroundRun {
   const Options& options_;
   Console* const console_;
   Cancellation starting_;
+  // The main thread's.
+  JobProcess process_{0};
+  int start_failure_ = kExitRunFailure;
   std::unique_ptr<SignalWatch> watch_;
   std::unique_ptr<PosClient> client_;
   Mutex mu_;
   Terminal terminal_ POS_GUARDED_BY(mu_);
-  bool reading_ POS_GUARDED_BY(mu_) = true;  // the job reads standard input
-  std::string job_ POS_GUARDED_BY(mu_);      // empty: not there yet
-  bool ended_ POS_GUARDED_BY(mu_) = false;
+  bool reading_ POS_GUARDED_BY(mu_) = true;     // the job reads standard input
+  std::string job_ POS_GUARDED_BY(mu_);         // empty: not there yet
+  bool connected_ POS_GUARDED_BY(mu_) = false;  // job_ can be asked for
+  bool given_up_ POS_GUARDED_BY(mu_) = false;
   std::vector<Pending> pending_ POS_GUARDED_BY(mu_);
   int ending_signal_ POS_GUARDED_BY(mu_) = 0;
 };
 
 Status ForegroundRun::StartJob(PosClient* client) {
-  POS_ASSIGN_OR_RETURN(v1::RunRequest request, MakeRequest(options_));
+  POS_ASSIGN_OR_RETURN(v1::RunRequest request, MakeRunRequest(options_));
   Ticket ticket;
   RandomBytes(ticket);
   request.set_ticket(ticket.data(), ticket.size());
@@ -133,16 +104,26 @@ Status ForegroundRun::StartJob(PosClient* client) {
   POS_ASSIGN_OR_RETURN(
       const UniqueFd offer,
       client->Offer(ticket, {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}));
-  POS_ASSIGN_OR_RETURN(const v1::RunReply reply,
-                       client->Run(request, &starting_));
+  const Result<v1::RunReply> run = client->Run(request, &starting_);
+  if (!run.ok()) {
+    start_failure_ = ExitStatusFor(run.status(), options_.argv.front());
+    return run.status();
+  }
+  const v1::RunReply& reply = *run;
+  process_ = JobProcess(reply.pid());
   MutexLock lock(&mu_);
   job_ = reply.job();
+  Connected();
+  return {};
+}
+
+void ForegroundRun::Connected() {
+  connected_ = true;
+  ending_signal_ = 0;
   FollowForeground();
-  for (const Pending& pending : pending_) {
+  for (const Pending& pending : std::exchange(pending_, {})) {
     Handle(pending.signal, pending.everyone);
   }
-  pending_.clear();
-  return {};
 }
 
 Status ForegroundRun::Start() {
@@ -179,30 +160,65 @@ int ForegroundRun::Go() {
       return kExitSignalBase + ending_signal_;
     }
     console_->Fail(started);
-    return kExitRunFailure;
+    return start_failure_;
   }
-  v1::WaitRequest request;
+  const Result<v1::WaitReply> ended = WaitForEnd();
+  std::string job;
+  int signal = 0;
   {
     MutexLock lock(&mu_);
-    request.set_job(job_);
-  }
-  const Result<v1::WaitReply> ended = client_->Wait(request, nullptr);
-  {
-    MutexLock lock(&mu_);
-    ended_ = true;
+    connected_ = false;
     terminal_.Restore();
+    job = job_;
+    if (given_up_) signal = ending_signal_;
   }
   watch_.reset();
   if (!ended.ok()) {
-    console_->FailOnStderr(ended.status().WithContext("job " + request.job()));
-    return kExitRunFailure;
+    console_->FailOnStderr(ended.status().WithContext("job " + job));
+    return signal != 0 ? kExitSignalBase + signal : kExitRunFailure;
   }
   if (ended->state() == v1::FAILED) {
     console_->FailOnStderr(
-        Internal("job " + request.job() + " failed: " + ended->message()));
+        Internal("job " + job + " failed: " + ended->message()));
     return ended->exit_code() == 0 ? kExitRunFailure : ended->exit_code();
   }
   return ended->exit_code();
+}
+
+Result<v1::WaitReply> ForegroundRun::WaitForEnd() {
+  v1::WaitRequest request;
+  PosClient* client = nullptr;
+  for (;;) {
+    {
+      MutexLock lock(&mu_);
+      request.set_job(job_);
+      client = client_.get();
+    }
+    Result<v1::WaitReply> ended = client->Wait(request, nullptr);
+    if (ended.ok() || ended.status().code() != Code::kClosed) return ended;
+    POS_RETURN_IF_ERROR(Reconnect(ended.status()));
+  }
+}
+
+Status ForegroundRun::Reconnect(const Status& why) {
+  {
+    MutexLock lock(&mu_);
+    connected_ = false;
+    client_.reset();  // a posd that ends waits for its connections
+    if (!console_->json()) {
+      console_->Err("pos-cli: " + Printable(why.message()) + "; waiting for " +
+                    "posd to come back" + (terminal_.raw() ? "\r\n" : "\n"));
+    }
+  }
+  POS_ASSIGN_OR_RETURN(std::unique_ptr<PosClient> client,
+                       ConnectAgain(options_.socket, process_, [this] {
+                         MutexLock lock(&mu_);
+                         return given_up_;
+                       }));
+  MutexLock lock(&mu_);
+  client_.swap(client);
+  Connected();
+  return {};
 }
 
 void ForegroundRun::OnSignal(const signalfd_siginfo& info) {
@@ -210,13 +226,15 @@ void ForegroundRun::OnSignal(const signalfd_siginfo& info) {
   // A terminal's keys, and its end, are for everyone.
   const bool everyone = info.ssi_code == SI_KERNEL;
   MutexLock lock(&mu_);
-  if (ended_) return;
-  if (!job_.empty()) {
+  if (connected_) {
     Handle(signal, everyone);
     return;
   }
   if (WouldEnd(signal)) {
-    if (ending_signal_ != 0) starting_.Cancel();
+    if (ending_signal_ != 0) {
+      given_up_ = true;
+      starting_.Cancel();
+    }
     ending_signal_ = signal;
   }
   pending_.push_back({signal, everyone});
@@ -224,7 +242,7 @@ void ForegroundRun::OnSignal(const signalfd_siginfo& info) {
 
 void ForegroundRun::OnTick() {
   MutexLock lock(&mu_);
-  if (!ended_ && !job_.empty()) FollowForeground();
+  if (connected_) FollowForeground();
 }
 
 void ForegroundRun::Handle(int signal, bool everyone) {
@@ -307,20 +325,25 @@ int RunForeground(const Options& options, Console* console) {
 }
 
 int RunDetached(const Options& options, Console* console) {
+  int failure = kExitRunFailure;
   const auto run = [&]() -> Result<v1::RunReply> {
-    POS_ASSIGN_OR_RETURN(const v1::RunRequest request, MakeRequest(options));
+    POS_ASSIGN_OR_RETURN(const v1::RunRequest request, MakeRunRequest(options));
     POS_ASSIGN_OR_RETURN(const std::unique_ptr<PosClient> client,
                          PosClient::Connect(options.socket));
-    return client->Run(request, nullptr);
+    Result<v1::RunReply> reply = client->Run(request, nullptr);
+    if (!reply.ok()) {
+      failure = ExitStatusFor(reply.status(), options.argv.front());
+    }
+    return reply;
   };
   const Result<v1::RunReply> reply = run();
   if (!reply.ok()) {
     console->Fail(reply.status());
-    return kExitRunFailure;
+    return failure;
   }
   console->Out(console->json() ? ToJson(*reply) + "\n"
                                : Printable(reply->job()) + "\n");
-  return 0;
+  return console->write_status().ok() ? 0 : kExitRunFailure;
 }
 
 }  // namespace pos::cli

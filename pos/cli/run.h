@@ -12,8 +12,8 @@
 //   SIGTSTP                 the job is stopped, then pos-cli; SIGCONT undoes it
 //   SIGWINCH                the job's terminal gets the new size
 //
-// Signals that come while the job is being started are passed on as soon as it
-// is there; a second one that would end a program ends the wait for posd.
+// Signals that come while the job is being started, or while posd is away, are
+// passed on afterwards; a second one that would end a program ends pos-cli.
 //
 // Test: tests/pos/cli/run_test.cc, terminal_test.cc
 #ifndef POS_CLI_RUN_H_

@@ -17,7 +17,8 @@ namespace {
 using Align = Table::Align;
 
 bool HasEnded(const v1::Job& job) {
-  return job.state() == v1::EXITED || job.state() == v1::FAILED;
+  return job.state() == v1::EXITED || job.state() == v1::FAILED ||
+         job.state() == v1::STOPPED;
 }
 
 std::string UserName(uid_t uid) {

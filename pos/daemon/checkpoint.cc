@@ -242,6 +242,7 @@ Status CheckpointRun::Dump() {
   dump->set_timeout_ms(tunables_.criu_dump_ms);
   dump->set_hold_ms(kHoldMs);
   dump->add_exclude(supervisor_->options_.host_file_dir + "/pos-");
+  const std::uint64_t asked_ns = MonotonicNs();
   // The request is answered when the tree is let go; until then this future
   // holds the call.
   auto fd = std::make_shared<UniqueFd>();
@@ -255,6 +256,7 @@ Status CheckpointRun::Dump() {
   };
   const Deadline until = Deadline::AfterMs(tunables_.criu_dump_ms + kJobMs);
   frozen_ = job_->WaitFrozen(until, [&] { return answered() || Cancelled(); });
+  frozen_us_ = (MonotonicNs() - asked_ns) / 1000;
   if (frozen_) return {};
   if (answered()) {
     dump_failed_ = true;
@@ -439,11 +441,17 @@ void CheckpointRun::FillManifest() {
     manifest_.totals.copied_bytes += member.copied_bytes;
     AttachSession(i, member.session.record, member.quiesced, &manifest_);
   }
-  manifest_.totals.cpu_dump_ns =
-      (dumped_.total_us() - dumped_.held_us()) * 1000;
+  manifest_.totals.cpu_dump_ns = CpuDumpUs() * 1000;
   if (gate_opened_ns_ != 0) {
     manifest_.totals.stall_ns = gate_opened_ns_ - gate_closed_ns_;
   }
+}
+
+// A tree that ends with its image is held until that is sealed: then the time
+// to the freeze is all there is.
+std::uint64_t CheckpointRun::CpuDumpUs() const {
+  return dumped_.total_us() != 0 ? dumped_.total_us() - dumped_.held_us()
+                                 : frozen_us_;
 }
 
 v1::CheckpointResult CheckpointRun::MakeResult() const {
@@ -454,7 +462,7 @@ v1::CheckpointResult CheckpointRun::MakeResult() const {
   result.set_mode(std::string(ckpt::CheckpointModeName(manifest_.mode)));
   result.set_reason(manifest_.reason);
   result.set_stall_us((gate_opened_ns_ - gate_closed_ns_) / 1000);
-  result.set_cpu_dump_us(dumped_.total_us() - dumped_.held_us());
+  result.set_cpu_dump_us(CpuDumpUs());
   result.set_total_us((MonotonicNs() - started_ns_) / 1000);
   result.set_live_bytes(totals.live_bytes);
   result.set_copied_bytes(totals.copied_bytes);

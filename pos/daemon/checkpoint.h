@@ -72,6 +72,7 @@ class CheckpointRun {
                 std::uint64_t total_bytes = 0);
   [[nodiscard]] bool Cancelled();
   void FillManifest();
+  [[nodiscard]] std::uint64_t CpuDumpUs() const;
   [[nodiscard]] v1::CheckpointResult MakeResult() const;
 
   Supervisor* const supervisor_;
@@ -90,6 +91,7 @@ class CheckpointRun {
   bool dump_failed_ = false;  // the Dump request has been answered
   std::future<Result<job::Reply>> dump_;
   job::Dumped dumped_;
+  std::uint64_t frozen_us_ = 0;  // from the Dump request on
   std::uint64_t gate_closed_ns_ = 0;
   std::uint64_t gate_opened_ns_ = 0;
 };

@@ -177,7 +177,10 @@ void Job::OnEvent(const job::Event& event) {
       Update([&](JobRecord* r) {
         const bool ran = ended.reason() != job::ProgramEnded::START_FAILED &&
                          ended.reason() != job::ProgramEnded::LOST;
-        r->state = ran ? "exited" : "failed";
+        // Stopped: it waits in its image.
+        r->state = !ran                      ? "failed"
+                   : r->end_after_checkpoint ? "stopped"
+                                             : "exited";
         r->has_exit_code = true;
         r->exit_code = ended.exit_code();
         r->pid = 0;

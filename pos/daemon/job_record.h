@@ -54,7 +54,7 @@ struct JobRecord {
   std::uint64_t next_session = 1;
 
   [[nodiscard]] bool alive() const {
-    return state != "exited" && state != "failed";
+    return state != "exited" && state != "failed" && state != "stopped";
   }
   friend bool operator==(const JobRecord&, const JobRecord&) = default;
 };

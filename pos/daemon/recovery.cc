@@ -7,6 +7,7 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <set>
 
 #include "pos/base/files.h"
 #include "pos/base/log.h"
@@ -47,6 +48,31 @@ void Supervisor::Recover() {
     POS_LOG(kInfo, "a runner without a job is ended",
             {{"runner", found.runner->name()}});
     runners_->End(found.runner);
+  }
+  SweepHostFiles();
+}
+
+// Files that no job of the journal has: their posd died between making one and
+// writing it down.
+void Supervisor::SweepHostFiles() {
+  std::set<std::string> known;
+  {
+    MutexLock lock(&mu_);
+    for (const auto& [name, job] : jobs_) {
+      for (const JobSession& session : job->sessions()) {
+        known.insert(session.record.host_file);
+      }
+    }
+  }
+  const std::string prefix = HostFilePrefix();
+  const Result<std::vector<std::string>> names =
+      ListDirectory(options_.host_file_dir);
+  if (!names.ok()) return;
+  for (const std::string& name : *names) {
+    const std::string path = JoinPath(options_.host_file_dir, name);
+    if (!name.starts_with(prefix) || known.contains(path)) continue;
+    POS_LOG(kInfo, "a file without a session is removed", {{"file", path}});
+    RemoveFile(path).IgnoreError();
   }
 }
 

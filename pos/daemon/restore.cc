@@ -199,11 +199,8 @@ Status RestoreRun::MakeMembers() {
     record.session = member.image.session;
     record.client_ns_pid = member.image.client_ns_pid;
     record.verdict_address = member.image.verdict_address;
-    std::array<std::byte, 8> random;
-    RandomBytes(random);
-    record.host_file = JoinPath(options.host_file_dir,
-                                "pos-" + HexBytes(random) + "-" + job_->name() +
-                                    "-" + std::to_string(record.session));
+    record.host_file =
+        supervisor_->NewHostFilePath(job_->name(), record.session);
     POS_ASSIGN_OR_RETURN(
         member.host_file,
         OpenFile(record.host_file, O_RDWR | O_CREAT | O_EXCL, 0600));

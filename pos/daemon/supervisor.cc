@@ -26,6 +26,7 @@ Supervisor::Supervisor(SupervisorOptions options)
     : options_(std::move(options)), tunables_(options_.tunables) {}
 
 Supervisor::~Supervisor() {
+  leaving_.store(true);
   if (tasks_ != nullptr) tasks_->Stop();
   if (runners_ != nullptr) runners_->Close();
   std::map<std::string, JobPtr> jobs;

@@ -9,6 +9,7 @@
 #define POS_DAEMON_SUPERVISOR_H_
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -118,6 +119,7 @@ class Supervisor : public ControlApi {
   Status InstallShim();
   Status ListenForAttaches();
   void Recover();
+  void SweepHostFiles() POS_EXCLUDES(mu_);
   void RecoverJob(const std::string& name,
                   std::vector<RunnerPool::Found>* runners);
   void RecoverSessions(const JobPtr& job,
@@ -164,6 +166,9 @@ class Supervisor : public ControlApi {
   void OnRunnerGone(const std::shared_ptr<Runner>& runner);
   std::optional<std::pair<JobPtr, JobSession>> SessionOf(const Runner* runner)
       POS_EXCLUDES(mu_);
+  [[nodiscard]] std::string HostFilePrefix() const;
+  [[nodiscard]] std::string NewHostFilePath(const std::string& job,
+                                            std::uint64_t session) const;
   Result<UniqueFd> MakeHostFile(const JobPtr& job, std::uint64_t session,
                                 std::string* path);
   // Tells a detached client to come back: a fresh token, written into it.
@@ -191,6 +196,8 @@ class Supervisor : public ControlApi {
   UniqueFd attach_listener_;
   std::uint64_t attach_watch_ = 0;
 
+  // Connections are closed from here on: that says nothing about their jobs.
+  std::atomic<bool> leaving_{false};
   Mutex mu_;
   SupervisorTunables tunables_ POS_GUARDED_BY(mu_);
   std::map<std::string, JobPtr> jobs_ POS_GUARDED_BY(mu_);

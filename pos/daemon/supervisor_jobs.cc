@@ -169,6 +169,7 @@ job::JobClient::Handlers Supervisor::HandlersFor(const JobPtr& job) {
   };
   handlers.closed = [this, weak] {
     const JobPtr j = weak.lock();
+    if (leaving_.load()) return;  // it is posd that goes, the job is kept
     if (j == nullptr || !j->record().alive()) return;
     j->OnLost("pos-job is gone");
     OnJobEnded(j);
@@ -355,7 +356,7 @@ Status Supervisor::Signal(const Caller& caller,
   if (request.signal() < 1 || request.signal() > SIGRTMAX) {
     return Invalid("no signal " + std::to_string(request.signal()));
   }
-  return SendSignal(job, request.signal(), false);
+  return SendSignal(job, request.signal(), request.everyone());
 }
 
 Status Supervisor::SetTerminal(const Caller& caller,

@@ -131,16 +131,28 @@ Supervisor::JobPtr Supervisor::JobOfProcess(pid_t pid) {
   }
 }
 
+// The names of one state directory's files begin alike, so that the next posd
+// finds what a killed one left.
+std::string Supervisor::HostFilePrefix() const {
+  const std::span<const std::byte> id =
+      std::as_bytes(std::span(store_->id().bytes));
+  return "pos-" + HexBytes(id.first(6)) + "-";
+}
+
+std::string Supervisor::NewHostFilePath(const std::string& job,
+                                        std::uint64_t session) const {
+  // Random: a name must not be prepared by somebody.
+  std::array<std::byte, 8> random;
+  RandomBytes(random);
+  return JoinPath(options_.host_file_dir, HostFilePrefix() + HexBytes(random) +
+                                              "-" + job + "-" +
+                                              std::to_string(session));
+}
+
 Result<UniqueFd> Supervisor::MakeHostFile(const JobPtr& job,
                                           std::uint64_t session,
                                           std::string* path) {
-  // Random: a name must not be taken by another posd on this machine, nor be
-  // prepared by somebody.
-  std::array<std::byte, 8> random;
-  RandomBytes(random);
-  *path = JoinPath(options_.host_file_dir, "pos-" + HexBytes(random) + "-" +
-                                               job->name() + "-" +
-                                               std::to_string(session));
+  *path = NewHostFilePath(job->name(), session);
   const JobRecord record = job->record();
   job::ToJob request;
   job::OpenInside* const open = request.mutable_open_inside();

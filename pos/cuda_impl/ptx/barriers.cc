@@ -134,7 +134,8 @@ const Inst* Barrier(Warp* warp, const Inst* inst) {
       warp->base[inst->a & 3] + (inst->a >> 2));
   const auto lane = static_cast<std::uint32_t>(std::countr_zero(warp->active));
   const std::uint32_t number = numbers[lane];
-  if (number >= block->barriers.size()) {
+  const bool cluster = (inst->flags & kBarCluster) != 0;
+  if (number >= kBarriers && !cluster) {
     return RaiseFault(warp, inst, lane, kErrorIllegalInstruction, number,
                       "a barrier that does not exist");
   }

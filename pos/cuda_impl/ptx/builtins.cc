@@ -1,5 +1,6 @@
 // vprintf, malloc, free and __assertfail: what device code expects the driver
 // to have.
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstdio>
@@ -82,20 +83,47 @@ struct Conversion {
   char letter = '\0';
 };
 
+// Widths and precisions, bounded: nobody waits for 2,000,000,000 blanks.
+void AddNumber(std::int64_t value, Conversion* out) {
+  constexpr std::int64_t kMost = 400;
+  const bool precision = !out->flags.empty() && out->flags.back() == '.';
+  if (precision && value < 0) {  // as if there were none
+    out->flags.pop_back();
+    return;
+  }
+  out->flags += std::to_string(std::min(std::max(value, -kMost), kMost));
+}
+
+// Flags, width and precision.
+bool ParseFlags(std::string_view format, std::size_t* at,
+                ArgumentReader* arguments, Conversion* out) {
+  constexpr std::size_t kMostFlags = 32;
+  for (; *at < format.size() && out->flags.size() < kMostFlags; ++*at) {
+    const char c = format[*at];
+    if (c == '*') {
+      std::int32_t value = 0;
+      if (!arguments->Next(&value)) return false;
+      AddNumber(value, out);
+    } else if (c >= '1' && c <= '9') {
+      std::int64_t value = 0;
+      for (; *at < format.size() && format[*at] >= '0' && format[*at] <= '9';
+           ++*at) {
+        value = std::min<std::int64_t>(10 * value + (format[*at] - '0'), 1000);
+      }
+      --*at;
+      AddNumber(value, out);
+    } else if (std::string_view("-+ #0.").find(c) != std::string_view::npos) {
+      out->flags += c;
+    } else {
+      break;
+    }
+  }
+  return true;
+}
+
 bool ParseConversion(std::string_view format, std::size_t* at,
                      ArgumentReader* arguments, Conversion* out) {
-  while (*at < format.size() &&
-         std::string_view("-+ #0123456789.*").find(format[*at]) !=
-             std::string_view::npos) {
-    if (format[*at] == '*') {
-      std::int32_t width = 0;
-      if (!arguments->Next(&width)) return false;
-      out->flags += std::to_string(std::min(std::max(width, -400), 400));
-    } else {
-      out->flags += format[*at];
-    }
-    ++*at;
-  }
+  if (!ParseFlags(format, at, arguments, out)) return false;
   for (; *at < format.size(); ++*at) {
     const char c = format[*at];
     if (c == 'l' || c == 'j' || c == 'z' || c == 't') {

@@ -52,6 +52,7 @@ enum BarrierFlags : std::uint32_t {
   kBarPopc = 1u << 18,    // reductions, into d (popc) or predicate d
   kBarAnd = 1u << 19,
   kBarOr = 1u << 20,
+  kBarCluster = 1u << 21,  // barrier kClusterBarrier, which has no number
 };
 
 constexpr std::uint32_t kBarriers = 16;  // that a program can name

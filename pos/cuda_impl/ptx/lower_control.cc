@@ -224,6 +224,7 @@ Status Lowering::LowerBarrier() {
     // A cluster is one block: its barrier is one more of the block's.
     if (!operands_.empty()) return Fail("expected no operands");
     inst.a = Constant(4, control::kClusterBarrier);
+    inst.flags |= control::kBarCluster;
     Emit(inst);
     return OkStatus();
   }

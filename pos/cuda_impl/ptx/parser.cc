@@ -37,6 +37,7 @@ bool Parser::Run() {
   while (token_.kind != TokenKind::kEnd) {
     if (!ParseModuleStatement()) return false;
   }
+  if (unit_->sm == 0) return FailHere("PTX has a .target");
   return ResolveRelocations();
 }
 

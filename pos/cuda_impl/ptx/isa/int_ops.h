@@ -145,6 +145,13 @@ struct MulHi {
         high -= static_cast<s64>(b) < 0 ? a : 0;
       }
       return high;
+    } else if constexpr (kSigned && sizeof(T) == 2) {
+      // From the unsigned product: g++ 12 turns a vector of signed ones into
+      // PMULHUW.
+      u32 high = (static_cast<u32>(a) * b) >> kBits;
+      high -= static_cast<s16>(a) < 0 ? b : 0;
+      high -= static_cast<s16>(b) < 0 ? a : 0;
+      return static_cast<T>(high);
     } else if constexpr (kSigned) {
       return static_cast<T>((static_cast<s64>(static_cast<S<T>>(a)) *
                              static_cast<s64>(static_cast<S<T>>(b))) >>
