@@ -72,6 +72,10 @@ ALLOWED = [
      "nothing may happen for that long"),
     ("tests/pos/job/unit_test.cc", "SleepNs(",
      "a rate limit of one attempt a second"),
+    ("tests/pos/cuda_impl/ptx/reference_cvt.cc", "volatile",
+     "computed at run time, in the rounding mode that is set"),
+    ("tests/pos/cuda_impl/ptx/reference_float.cc", "volatile",
+     "computed at run time, in the rounding mode that is set"),
     ("tests/pos/job/victim.cc", "volatile", "written by a signal handler"),
 ]
 
