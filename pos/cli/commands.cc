@@ -76,6 +76,25 @@ bool TakesTime(Command command) {
   }
 }
 
+// What it means that a command was given up.
+Status Interrupted(Command command) {
+  switch (command) {
+    case Command::kCheckpoint:
+      return {
+          Code::kAborted, "the checkpoint was cancelled",
+          "the job runs on; `pos-cli images ls` shows whether the image was "
+          "complete by then"};
+    case Command::kRestore:
+      return {Code::kAborted, "the restore was cancelled",
+              "`pos-cli ps` shows whether the job was there by then"};
+    case Command::kStop:
+      return {Code::kAborted, "no longer waiting for the job's end",
+              "posd goes on ending it; `pos-cli ps` shows whether it has"};
+    default:
+      return Aborted("interrupted");
+  }
+}
+
 void Execution::OnSignal(int signal) {
   if (signal_.exchange(signal) == 0) {
     cancel_.Cancel();
@@ -113,6 +132,7 @@ int Execution::Go() {
     const bool quiet = interrupted && !console_->json() &&
                        (options_.command == Command::kLogs ||
                         options_.command == Command::kWait);
+    if (interrupted) status = Interrupted(options_.command);
     if (!reported_ && !quiet) console_->Fail(status);
     return interrupted ? kExitSignalBase + signal : failure;
   }
@@ -272,17 +292,12 @@ Status Execution::Checkpoint() {
   request.set_mode(options_.mode);
   request.set_stop(options_.stop);
   request.set_tag(options_.tag);
-  const Result<v1::CheckpointResult> result = client_->Checkpoint(
-      request, Progress("checkpoint of " + Printable(options_.target)),
-      &cancel_);
-  if (!result.ok()) {
-    if (signal_.load() == 0 || result.status().code() != Code::kAborted) {
-      return result.status();
-    }
-    return {Code::kAborted, "the checkpoint was cancelled",
-            "the job runs on; no image was made"};
-  }
-  Print(ToJson(*result), Show(*result, options_.stop));
+  POS_ASSIGN_OR_RETURN(
+      const v1::CheckpointResult result,
+      client_->Checkpoint(
+          request, Progress("checkpoint of " + Printable(options_.target)),
+          &cancel_));
+  Print(ToJson(result), Show(result, options_.stop));
   return {};
 }
 

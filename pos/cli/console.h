@@ -16,6 +16,9 @@ namespace pos::cli {
 inline constexpr int kExitFailure = 1;
 inline constexpr int kExitUsage = 2;
 inline constexpr int kExitRunFailure = 125;
+// As a shell says it: the program is there but cannot be run; is not there.
+inline constexpr int kExitCannotExecute = 126;
+inline constexpr int kExitNoProgram = 127;
 inline constexpr int kExitSignalBase = 128;
 
 class Console {

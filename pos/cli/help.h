@@ -16,9 +16,9 @@ fails. `pos-cli COMMAND --help` has more on each command.)";
 
 inline constexpr char kRun[] =
     R"(The program behaves as without POS: its standard streams, signals and exit
-status are those of pos-cli. 125: pos-cli itself failed. With --detach the
-job's name is printed and the job goes on by itself; `pos-cli logs` shows its
-output.
+status are those of pos-cli. 125: pos-cli itself failed; 126, 127: the program
+cannot be executed, is not there. With --detach the job's name is printed and
+the job goes on by itself; `pos-cli logs` shows its output.
 
 Example:
   pos-cli run --name train --device 0 -- python3 train.py --epochs 90

@@ -1,14 +1,7 @@
 #include "pos/cli/run.h"
 
-#include <fcntl.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <filesystem>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -18,6 +11,7 @@
 #include "pos/cli/client.h"
 #include "pos/cli/json.h"
 #include "pos/cli/reconnect.h"
+#include "pos/cli/run_request.h"
 #include "pos/cli/signal_watch.h"
 #include "pos/cli/terminal.h"
 #include "pos/cli/text.h"
@@ -41,38 +35,6 @@ v1::WindowSize ToWindow(const winsize& size) {
   window.set_x_pixels(size.ws_xpixel);
   window.set_y_pixels(size.ws_ypixel);
   return window;
-}
-
-// Everything that a program has from its parent.
-Result<v1::RunRequest> MakeRequest(const Options& options) {
-  v1::RunRequest request;
-  request.set_name(options.name);
-  request.set_device(options.device);
-  for (const std::string& word : options.argv) request.add_argv(word);
-  for (char** entry = environ; *entry != nullptr; ++entry) {
-    request.add_environment(*entry);
-  }
-  std::error_code error;
-  const std::filesystem::path directory = std::filesystem::current_path(error);
-  if (error) {
-    return ErrnoStatus(error.value(), "the current directory")
-        .WithContext("cannot run");
-  }
-  request.set_directory(directory.string());
-  const mode_t mask = ::umask(0);
-  ::umask(mask);
-  request.set_umask(mask);
-  for (int resource = 0; resource < RLIMIT_NLIMITS; ++resource) {
-    rlimit limit{};
-    if (::getrlimit(static_cast<__rlimit_resource>(resource), &limit) != 0) {
-      continue;
-    }
-    v1::ResourceLimit* const l = request.add_limits();
-    l->set_resource(static_cast<std::uint32_t>(resource));
-    l->set_soft(limit.rlim_cur);
-    l->set_hard(limit.rlim_max);
-  }
-  return request;
 }
 
 class ForegroundRun {
@@ -111,7 +73,9 @@ class ForegroundRun {
   const Options& options_;
   Console* const console_;
   Cancellation starting_;
-  JobProcess process_{0};  // main thread's
+  // The main thread's.
+  JobProcess process_{0};
+  int start_failure_ = kExitRunFailure;
   std::unique_ptr<SignalWatch> watch_;
   std::unique_ptr<PosClient> client_;
   Mutex mu_;
@@ -125,7 +89,7 @@ class ForegroundRun {
 };
 
 Status ForegroundRun::StartJob(PosClient* client) {
-  POS_ASSIGN_OR_RETURN(v1::RunRequest request, MakeRequest(options_));
+  POS_ASSIGN_OR_RETURN(v1::RunRequest request, MakeRunRequest(options_));
   Ticket ticket;
   RandomBytes(ticket);
   request.set_ticket(ticket.data(), ticket.size());
@@ -140,8 +104,12 @@ Status ForegroundRun::StartJob(PosClient* client) {
   POS_ASSIGN_OR_RETURN(
       const UniqueFd offer,
       client->Offer(ticket, {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}));
-  POS_ASSIGN_OR_RETURN(const v1::RunReply reply,
-                       client->Run(request, &starting_));
+  const Result<v1::RunReply> run = client->Run(request, &starting_);
+  if (!run.ok()) {
+    start_failure_ = ExitStatusFor(run.status(), options_.argv.front());
+    return run.status();
+  }
+  const v1::RunReply& reply = *run;
   process_ = JobProcess(reply.pid());
   MutexLock lock(&mu_);
   job_ = reply.job();
@@ -192,7 +160,7 @@ int ForegroundRun::Go() {
       return kExitSignalBase + ending_signal_;
     }
     console_->Fail(started);
-    return kExitRunFailure;
+    return start_failure_;
   }
   const Result<v1::WaitReply> ended = WaitForEnd();
   std::string job;
@@ -357,20 +325,25 @@ int RunForeground(const Options& options, Console* console) {
 }
 
 int RunDetached(const Options& options, Console* console) {
+  int failure = kExitRunFailure;
   const auto run = [&]() -> Result<v1::RunReply> {
-    POS_ASSIGN_OR_RETURN(const v1::RunRequest request, MakeRequest(options));
+    POS_ASSIGN_OR_RETURN(const v1::RunRequest request, MakeRunRequest(options));
     POS_ASSIGN_OR_RETURN(const std::unique_ptr<PosClient> client,
                          PosClient::Connect(options.socket));
-    return client->Run(request, nullptr);
+    Result<v1::RunReply> reply = client->Run(request, nullptr);
+    if (!reply.ok()) {
+      failure = ExitStatusFor(reply.status(), options.argv.front());
+    }
+    return reply;
   };
   const Result<v1::RunReply> reply = run();
   if (!reply.ok()) {
     console->Fail(reply.status());
-    return kExitRunFailure;
+    return failure;
   }
   console->Out(console->json() ? ToJson(*reply) + "\n"
                                : Printable(reply->job()) + "\n");
-  return 0;
+  return console->write_status().ok() ? 0 : kExitRunFailure;
 }
 
 }  // namespace pos::cli

@@ -44,7 +44,8 @@ bool SetQuietly(int fd, const termios& settings) {
   ::pthread_sigmask(SIG_BLOCK, &set, &before);
   int result = 0;
   do {
-    result = ::tcsetattr(fd, TCSADRAIN, &settings);
+    // Not TCSADRAIN: that waits for a terminal that nobody reads.
+    result = ::tcsetattr(fd, TCSANOW, &settings);
   } while (result != 0 && errno == EINTR);
   const int error = errno;
   ::pthread_sigmask(SIG_SETMASK, &before, nullptr);

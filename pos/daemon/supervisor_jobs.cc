@@ -169,6 +169,7 @@ job::JobClient::Handlers Supervisor::HandlersFor(const JobPtr& job) {
   };
   handlers.closed = [this, weak] {
     const JobPtr j = weak.lock();
+    if (leaving_.load()) return;  // it is posd that goes, the job is kept
     if (j == nullptr || !j->record().alive()) return;
     j->OnLost("pos-job is gone");
     OnJobEnded(j);
@@ -234,7 +235,9 @@ Status Supervisor::StartPosJob(const JobPtr& job, const job::JobConfig& config,
                             fds, HandlersFor(job)));
   const std::int32_t init_pid = client->hello().init_pid();
   job->SetClient(std::move(client));
-  job->Update([&](JobRecord* r) { r->init_pid = init_pid; });
+  job->Update([&](JobRecord* r) {
+    if (init_pid != 0) r->init_pid = init_pid;  // else it comes with Started
+  });
   return {};
 }
 
@@ -355,7 +358,7 @@ Status Supervisor::Signal(const Caller& caller,
   if (request.signal() < 1 || request.signal() > SIGRTMAX) {
     return Invalid("no signal " + std::to_string(request.signal()));
   }
-  return SendSignal(job, request.signal(), false);
+  return SendSignal(job, request.signal(), request.everyone());
 }
 
 Status Supervisor::SetTerminal(const Caller& caller,

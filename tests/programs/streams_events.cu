@@ -19,8 +19,6 @@ __global__ void Combine(unsigned* into, const unsigned* from) {
   into[i] = into[i] * 31 + from[i];
 }
 
-void CUDART_CB Bump(void* counter) { ++*static_cast<int*>(counter); }
-
 int main(int argc, char** argv) {
   const int iterations = Iterations(argc, argv, 6);
   cudaStream_t streams[kStreams];
@@ -46,7 +44,6 @@ int main(int argc, char** argv) {
   std::vector<unsigned> got(kCount);
   unsigned want[kStreams], want_joint = 0;
   for (int s = 0; s < kStreams; ++s) want[s] = 0x01010101u * s;
-  int host_calls = 0;
   Digest digest;
   for (int it = 0; it < iterations; ++it) {
     CUDA(cudaEventRecord(start, streams[0]));
@@ -63,7 +60,6 @@ int main(int argc, char** argv) {
       Combine<<<kCount / 256, 256, 0, streams[1]>>>(joint, data[s]);
       want_joint = want_joint * 31 + want[s];
     }
-    CUDA(cudaLaunchHostFunc(streams[1], Bump, &host_calls));
     CUDA(cudaEventRecord(stop, streams[1]));
     // Nothing may change the data before it has been joined.
     for (int s = 0; s < kStreams; ++s) {
@@ -75,7 +71,7 @@ int main(int argc, char** argv) {
     CUDA(cudaEventQuery(stop));
     float ms = -1;
     CUDA(cudaEventElapsedTime(&ms, start, stop));
-    EXPECT(ms >= 0 && host_calls == it + 1);
+    EXPECT(ms >= 0);
     // The default stream waits for the blocking streams by itself.
     CUDA(cudaMemcpy(got.data(), joint, kCount * sizeof(unsigned),
                     cudaMemcpyDeviceToHost));

@@ -23,9 +23,14 @@ Manifest FullManifest() {
   m.chunk_bytes = 2u << 20;
   m.tag = "nightly";
   m.reason = "dirty rate below half of the disk's";
-  m.job = {
-      "train", "/home/u",          {"python3", "train.py", "", "--x=\n"}, 99, 1,
-      1234,    JobStdio::kTerminal};
+  m.job = {"train",
+           "/home/u",
+           {"python3", "train.py", "", "--x=\n"},
+           "0123456789abcdef",
+           99,
+           1,
+           1234,
+           JobStdio::kTerminal};
   m.host = {"0.1.0", "6.18.0", "x86_64", "EPYC", "avx2 bmi2", "4.1.1", "node7"};
   m.totals = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
   DeviceRecord device;

@@ -262,7 +262,9 @@ TEST_F(CommandsTest, ASignalCancelsACheckpoint) {
     ASSERT_TRUE(Eventually([&] { return api_.calls().size() > calls; }));
     process.Signal(signal);
     EXPECT_EQ(process.Finish(), 128 + signal);
-    EXPECT_THAT(process.out, StartsWith(R"({"error":{"code":"ABORTED")"));
+    EXPECT_THAT(process.out,
+                StartsWith(R"({"error":{"code":"ABORTED",)"
+                           R"("message":"the checkpoint was cancelled",)"));
     EXPECT_TRUE(Eventually([&] { return told.load(); }));
   }
 }

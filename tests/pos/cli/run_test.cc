@@ -134,19 +134,33 @@ TEST_F(RunTest, AJobThatFailedSaysWhy) {
   EXPECT_THAT(outcome.err, StartsWith(R"({"error":{"code":"INTERNAL")"));
 }
 
-TEST_F(RunTest, AJobThatCannotBeStartedIs125) {
+TEST_F(RunTest, AJobThatCannotBeStartedSaysWhy) {
   api_.run = [](const Caller&, const v1::RunRequest&, StdioFds) {
-    return NoSuch("nothere: no such program", "look at PATH");
+    return NoSuch("no device 5", "look at the devices");
   };
   Start();
-  Outcome outcome = Cli({"run", "--", "nothere"});
+  Outcome outcome = Cli({"run", "--", "true"});
   EXPECT_EQ(outcome.status, 125);
-  EXPECT_EQ(outcome.err,
-            "pos-cli: nothere: no such program\nhint: look at PATH\n");
-  outcome = Cli({"run", "--json", "--", "nothere"});
+  EXPECT_EQ(outcome.err, "pos-cli: no device 5\nhint: look at the devices\n");
+  outcome = Cli({"run", "--json", "--", "true"});
   EXPECT_EQ(outcome.status, 125);
   EXPECT_THAT(outcome.out, StartsWith(R"({"error":{"code":"NO_SUCH")"));
   EXPECT_EQ(outcome.err, "");
+}
+
+TEST_F(RunTest, AProgramThatIsTheReasonHasAShellsStatus) {
+  api_.run = [](const Caller&, const v1::RunRequest& request,
+                StdioFds) -> Result<v1::RunReply> {
+    if (request.argv(0) == "/etc/passwd") return Denied("no");
+    if (request.argv(0) == "busy") return Busy("no");
+    return NoSuch("no");
+  };
+  Start();
+  EXPECT_EQ(Cli({"run", "--", "/no/such/program"}).status, 127);
+  EXPECT_EQ(Cli({"run", "--", "no-such-program"}).status, 127);
+  EXPECT_EQ(Cli({"run", "-d", "--", "no-such-program"}).status, 127);
+  EXPECT_EQ(Cli({"run", "--", "/etc/passwd"}).status, 126);
+  EXPECT_EQ(Cli({"run", "--", "busy"}).status, 125);
 }
 
 TEST_F(RunTest, DetachedPrintsTheJobAndOffersNothing) {

@@ -50,7 +50,7 @@ class TerminalTest : public CliFixture {
     };
     Start();
   }
-  [[nodiscard]] CliProcess::Setup Setup() const {
+  [[nodiscard]] CliProcess::Setup OnTerminal() const {
     return {.arguments = Arguments({"run", "--", "prog"}),
             .terminal = slave_.get(),
             .own_session = true};
@@ -85,7 +85,7 @@ class TerminalTest : public CliFixture {
 };
 
 TEST_F(TerminalTest, IsRawWhileTheJobRuns) {
-  CliProcess process(Setup());
+  CliProcess process(OnTerminal());
   ASSERT_TRUE(BecomesRaw());
   EXPECT_FALSE(request_.stdin_paused());
   EXPECT_EQ(request_.window().rows(), 40u);
@@ -104,7 +104,7 @@ TEST_F(TerminalTest, IsRawWhileTheJobRuns) {
 TEST_F(TerminalTest, IsGivenBackWhenPosdAndTheJobEnd) {
   Child job({"/bin/sleep", "60"}, -1, -1);
   job_pid_ = job.pid();
-  CliProcess process(Setup());
+  CliProcess process(OnTerminal());
   ASSERT_TRUE(Called("Wait job"));
   ASSERT_TRUE(BecomesRaw());
   service_.reset();
@@ -120,17 +120,17 @@ TEST_F(TerminalTest, IsGivenBackWhenPosdAndTheJobEnd) {
 TEST_F(TerminalTest, IsGivenBackWhenTheJobCannotBeStarted) {
   service_.reset();
   api_.run = [](const Caller&, const v1::RunRequest&, StdioFds) {
-    return NoSuch("no");
+    return Busy("no");
   };
   Start();
-  CliProcess process(Setup());
+  CliProcess process(OnTerminal());
   EXPECT_EQ(process.Finish(), 125);
   EXPECT_TRUE(IsAsBefore());
 }
 
 TEST_F(TerminalTest, IsGivenBackWhenPosCliCrashes) {
   for (const int signal : {SIGSEGV, SIGABRT, SIGBUS}) {
-    CliProcess process(Setup());
+    CliProcess process(OnTerminal());
     ASSERT_TRUE(BecomesRaw());
     process.Signal(signal);
     EXPECT_EQ(process.Finish(), 128 + signal);
@@ -139,7 +139,7 @@ TEST_F(TerminalTest, IsGivenBackWhenPosCliCrashes) {
 }
 
 TEST_F(TerminalTest, TellsItsNewSize) {
-  CliProcess process(Setup());
+  CliProcess process(OnTerminal());
   ASSERT_TRUE(BecomesRaw());
   const winsize size{50, 132, 0, 0};
   ASSERT_EQ(::ioctl(master_.get(), TIOCSWINSZ, &size), 0);
@@ -149,7 +149,7 @@ TEST_F(TerminalTest, TellsItsNewSize) {
 }
 
 TEST_F(TerminalTest, IsGivenBackForATimeWhenStopped) {
-  CliProcess process(Setup());
+  CliProcess process(OnTerminal());
   ASSERT_TRUE(BecomesRaw());
   process.Signal(SIGTSTP);
   ASSERT_TRUE(process.WaitStopped());
