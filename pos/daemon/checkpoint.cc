@@ -16,7 +16,6 @@ namespace {
 
 constexpr std::uint64_t kRunnerMs = 30'000;
 constexpr std::uint64_t kJobMs = 30'000;
-constexpr std::uint64_t kReturnMs = 60'000;
 // A frozen tree waits this long for its verdict; extended while work goes on.
 constexpr std::uint64_t kHoldMs = 120'000;
 // Copying and sealing may take as long as the disk does; each wait is for one
@@ -111,7 +110,11 @@ Result<v1::CheckpointResult> CheckpointRun::Run() {
   });
   job_->SetAttachClosed(false);
   job_->End();
-  if (!job_->record().alive()) supervisor_->EndSessions(job_);
+  if (job_->record().alive()) {
+    supervisor_->EndSessionsWithoutProcess(job_);
+  } else {
+    supervisor_->EndSessions(job_);
+  }
   if (!status.ok()) {
     POS_LOG(kWarning, "checkpoint failed",
             {{"job", job_->name()}, {"why", status.ToString()}});
@@ -328,21 +331,17 @@ Status CheckpointRun::ResumeTree(job::Verdict::Kind kind) {
 }
 
 Status CheckpointRun::ResumeSessions() {
-  job_->ForgetReturns();
-  POS_RETURN_IF_ERROR(ForEach([this](Member* member) {
-    POS_RETURN_IF_ERROR(
-        supervisor_->WriteVerdict(job_, member->session, epoch_));
-    member->detached = false;
-    member->is_quiesced = false;
-    return Status();
-  }));
-  std::uint64_t first_ns = 0;
-  if (!job_->WaitReturned(members_.size(), Deadline::AfterMs(kReturnMs),
-                          &first_ns, &gate_opened_ns_)) {
-    return Timeout("a process of the job did not come back to its session");
+  std::vector<JobSession> sessions;
+  for (Member& member : members_) {
+    sessions.push_back(member.session);
+    // Whatever happens from here on, they have been told.
+    member.detached = false;
+    member.is_quiesced = false;
   }
-  if (members_.empty()) gate_opened_ns_ = MonotonicNs();
-  return {};
+  Supervisor::ReturnTimes times;
+  const Status status = supervisor_->BringBack(job_, sessions, epoch_, &times);
+  gate_opened_ns_ = times.last_ns;
+  return status;
 }
 
 Status CheckpointRun::FinishSaves() {

@@ -67,6 +67,15 @@ void Job::AddSession(JobSession session) {
   WriteJournal();
 }
 
+void Job::SetSessions(std::vector<JobSession> sessions) {
+  {
+    MutexLock lock(&mu_);
+    sessions_ = std::move(sessions);
+    changed_.NotifyAll();
+  }
+  WriteJournal();
+}
+
 void Job::UpdateSession(std::uint64_t number,
                         const std::function<void(JobSession*)>& change) {
   {
@@ -136,6 +145,7 @@ void Job::OnEvent(const job::Event& event) {
     case job::Event::kStarted:
       Update([&](JobRecord* r) {
         r->pid = event.started().pid();
+        r->init_pid = event.started().init_pid();
         r->ns_pid = event.started().ns_pid();
         if (r->state == "starting") r->state = "running";
         // Update holds the lock of these, too.
@@ -266,30 +276,23 @@ bool Job::WaitRestoreHeld(const Deadline& until,
 
 void Job::ForgetReturns() {
   MutexLock lock(&mu_);
-  returned_ = 0;
-  first_return_ns_ = 0;
-  last_return_ns_ = 0;
+  returns_.clear();
 }
 
-void Job::NoteReturn(std::uint64_t at_ns) {
+void Job::NoteReturn(std::uint64_t session, std::uint64_t at_ns) {
   MutexLock lock(&mu_);
-  ++returned_;
-  if (first_return_ns_ == 0) first_return_ns_ = at_ns;
-  last_return_ns_ = std::max(last_return_ns_, at_ns);
+  returns_.emplace(session, at_ns);
   changed_.NotifyAll();
 }
 
-bool Job::WaitReturned(std::size_t count, const Deadline& until,
-                       std::uint64_t* first_ns, std::uint64_t* last_ns) {
-  const bool all = WaitUntil(
+Job::Returns Job::WaitReturned(std::size_t count, const Deadline& until) {
+  WaitUntil(
       [&]() POS_NO_THREAD_SAFETY {
-        return returned_ >= count || !record_.alive();
+        return returns_.size() >= count || !record_.alive();
       },
       until, nullptr);
   MutexLock lock(&mu_);
-  *first_ns = first_return_ns_;
-  *last_ns = last_return_ns_;
-  return all && returned_ >= count;
+  return returns_;
 }
 
 Status Job::TryBegin(const std::string& what) {

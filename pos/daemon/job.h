@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -52,6 +53,9 @@ class Job {
   // Sessions.
   [[nodiscard]] std::vector<JobSession> sessions() const POS_EXCLUDES(mu_);
   void AddSession(JobSession session) POS_EXCLUDES(mu_, journal_mu_);
+  // In the place of those that are known: what a journal named.
+  void SetSessions(std::vector<JobSession> sessions)
+      POS_EXCLUDES(mu_, journal_mu_);
   // Changes the session with that number; no effect when there is none.
   void UpdateSession(std::uint64_t number,
                      const std::function<void(JobSession*)>& change)
@@ -85,13 +89,14 @@ class Job {
       POS_EXCLUDES(mu_);
   bool WaitRestoreHeld(const Deadline& until,
                        const std::function<bool()>& gave_up) POS_EXCLUDES(mu_);
-  // Until `count` sessions have come back since ForgetReturns. Gives the times
-  // (CLOCK_MONOTONIC) of the first and the last.
-  bool WaitReturned(std::size_t count, const Deadline& until,
-                    std::uint64_t* first_ns, std::uint64_t* last_ns)
+  // Sessions that have come back since ForgetReturns, and when
+  // (CLOCK_MONOTONIC).
+  using Returns = std::map<std::uint64_t, std::uint64_t>;
+  // Until there are `count` of them, or the job has ended.
+  Returns WaitReturned(std::size_t count, const Deadline& until)
       POS_EXCLUDES(mu_);
   void ForgetReturns() POS_EXCLUDES(mu_);
-  void NoteReturn(std::uint64_t at_ns) POS_EXCLUDES(mu_);
+  void NoteReturn(std::uint64_t session, std::uint64_t at_ns) POS_EXCLUDES(mu_);
 
   // One operation at a time. `what` is shown to who comes second.
   Status TryBegin(const std::string& what) POS_EXCLUDES(mu_);
@@ -131,9 +136,7 @@ class Job {
   job::Frozen last_frozen_ POS_GUARDED_BY(mu_);
   bool restore_held_ POS_GUARDED_BY(mu_) = false;
   std::uint64_t restore_us_ POS_GUARDED_BY(mu_) = 0;
-  std::size_t returned_ POS_GUARDED_BY(mu_) = 0;
-  std::uint64_t first_return_ns_ POS_GUARDED_BY(mu_) = 0;
-  std::uint64_t last_return_ns_ POS_GUARDED_BY(mu_) = 0;
+  Returns returns_ POS_GUARDED_BY(mu_);
 };
 
 }  // namespace pos

@@ -93,6 +93,9 @@ void Supervisor::RecoverJob(const std::string& name,
     jobs_[name] = job;
   }
   if (!record->alive()) return;
+  // Before anything else: every change of the record writes the journal, with
+  // the sessions that are known by then.
+  RecoverSessions(job, *record, runners);
   Result<std::unique_ptr<job::JobClient>> client =
       job::JobClient::Connect(job->directory(), HandlersFor(job));
   if (!client.ok()) {
@@ -104,7 +107,8 @@ void Supervisor::RecoverJob(const std::string& name,
     } else {
       job->OnLost("pos-job ended while posd was away");
     }
-    RecoverSessions(job, runners, false);
+    // A pos-job that was killed left its socket.
+    RemoveFile(JoinPath(job->directory(), "job.sock")).IgnoreError();
     EndSessions(job);
     return;
   }
@@ -114,7 +118,6 @@ void Supervisor::RecoverJob(const std::string& name,
     job::Event event;
     *event.mutable_ended() = hello.ended();
     OnJobEvent(job, event);
-    RecoverSessions(job, runners, false);
     EndSessions(job);
     return;
   }
@@ -129,7 +132,6 @@ void Supervisor::RecoverJob(const std::string& name,
   const bool held = hello.state() == job::Hello::DUMPING ||
                     hello.state() == job::Hello::FROZEN ||
                     hello.state() == job::Hello::RESUMING;
-  RecoverSessions(job, runners, held || restoring);
   if (restoring && hello.state() != job::Hello::RUNNING) {
     SendSignal(job, SIGKILL, true).IgnoreError();
     job->WaitEnded(Deadline::AfterMs(kRequestMs), nullptr);
@@ -168,10 +170,9 @@ void Supervisor::RecoverJob(const std::string& name,
   });
 }
 
-void Supervisor::RecoverSessions(const JobPtr& job,
-                                 std::vector<RunnerPool::Found>* runners,
-                                 bool tree_held) {
-  const JobRecord record = job->record();
+void Supervisor::RecoverSessions(const JobPtr& job, const JobRecord& record,
+                                 std::vector<RunnerPool::Found>* runners) {
+  std::vector<JobSession> sessions;
   for (const SessionRecordEntry& entry : record.sessions) {
     JobSession session;
     session.record = entry;
@@ -197,18 +198,15 @@ void Supervisor::RecoverSessions(const JobPtr& job,
       runners->erase(it);
       break;
     }
-    if (session.runner == nullptr && !tree_held) {
-      RemoveFile(entry.host_file).IgnoreError();
-      continue;
-    }
     if (session.runner == nullptr) {
-      POS_LOG(kError, "a session's runner is gone",
+      POS_LOG(kWarning, "a session's runner is gone",
               {{"job", job->name()}, {"session", entry.session}});
       RemoveFile(entry.host_file).IgnoreError();
       continue;
     }
-    job->AddSession(std::move(session));
+    sessions.push_back(std::move(session));
   }
+  job->SetSessions(std::move(sessions));
 }
 
 }  // namespace pos

@@ -23,7 +23,6 @@ namespace {
 constexpr std::uint64_t kLoadMs = 24ull * 3600 * 1000;
 constexpr std::uint64_t kHoldMs = 120'000;
 constexpr std::uint64_t kJobMs = 30'000;
-constexpr std::uint64_t kReturnMs = 60'000;
 
 job::StartRestore::FilePolicy PolicyOf(v1::RestoreRequest::Files files) {
   switch (files) {
@@ -67,6 +66,11 @@ Result<v1::RestoreResult> RestoreRun::Run() {
     return status;
   }
   job_->End();
+  if (job_->record().alive()) {
+    supervisor_->EndSessionsWithoutProcess(job_);
+  } else {
+    supervisor_->EndSessions(job_);
+  }
   v1::RestoreResult result;
   result.set_job(job_->name());
   result.set_pid(job_->record().pid);
@@ -319,17 +323,12 @@ Status RestoreRun::Admit() {
   request.mutable_verdict()->set_kind(job::Verdict::RESUME);
   POS_RETURN_IF_ERROR(job_->Call(request, {}, kJobMs).status());
   POS_RETURN_IF_ERROR(job_->WaitStarted(Deadline::AfterMs(kJobMs)));
-  job_->ForgetReturns();
   job_->SetAttachClosed(false);
-  for (const Member& member : members_) {
-    POS_RETURN_IF_ERROR(supervisor_->WriteVerdict(job_, member.session, 0));
-  }
-  std::uint64_t last_ns = 0;
-  if (!job_->WaitReturned(members_.size(), Deadline::AfterMs(kReturnMs),
-                          &admitted_ns_, &last_ns)) {
-    return Timeout("a process of the job did not come back to its session");
-  }
-  if (members_.empty()) admitted_ns_ = MonotonicNs();
+  std::vector<JobSession> sessions;
+  for (const Member& member : members_) sessions.push_back(member.session);
+  Supervisor::ReturnTimes times;
+  POS_RETURN_IF_ERROR(supervisor_->BringBack(job_, sessions, 0, &times));
+  admitted_ns_ = times.first_ns;
   job_->Update([](JobRecord* r) {
     if (r->state == "restoring") r->state = "running";
   });

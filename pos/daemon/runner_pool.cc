@@ -1,6 +1,9 @@
 #include "pos/daemon/runner_pool.h"
 
+#include <signal.h>
+
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "pos/base/bytes.h"
@@ -13,6 +16,7 @@ namespace {
 
 constexpr std::uint64_t kConfigureMs = 60'000;  // a context on a GPU takes time
 constexpr std::uint64_t kAdoptMs = 5'000;
+constexpr std::uint64_t kEndMs = 3'000;
 // Granted along with what is asked for, so that small allocations do not each
 // cost a round trip.
 constexpr std::uint64_t kGrantAhead = 64u << 20;
@@ -53,13 +57,17 @@ void RunnerPool::Connect(const std::shared_ptr<Runner>& runner,
       [this, weak](RunnerPeer::Message message) {
         if (const auto r = weak.lock()) OnMessage(r, message.body);
       },
-      [this, weak] {
+      [this, weak, name = runner->name()] {
         ReapChildren();
+        // Whether or not somebody still holds the runner.
+        devices_->Release(name);
+        RemoveFile(SocketPath(name)).IgnoreError();
         const auto r = weak.lock();
         if (r == nullptr) return;
-        devices_->Release(r->name());
-        RemoveFile(SocketPath(r->name())).IgnoreError();
         if (on_gone_) on_gone_(r);
+        MutexLock lock(&mu_);
+        std::erase(ending_, r);
+        changed_.NotifyAll();
       });
 }
 
@@ -211,6 +219,11 @@ Result<std::shared_ptr<Runner>> RunnerPool::Take(
 }
 
 void RunnerPool::End(const std::shared_ptr<Runner>& runner) {
+  {
+    MutexLock lock(&mu_);
+    if (runner->peer_->closed()) return;
+    ending_.push_back(runner);
+  }
   runner::ToRunner request;
   request.mutable_end();
   runner->peer_->Send(request).IgnoreError();
@@ -230,6 +243,17 @@ void RunnerPool::Close() {
     warm.swap(warm_);
   }
   for (const auto& runner : warm) End(runner);
+  const Deadline until = Deadline::AfterMs(kEndMs);
+  MutexLock lock(&mu_);
+  while (!ending_.empty() && !until.Passed()) {
+    changed_.WaitFor(&mu_, std::chrono::nanoseconds(until.LeftNs()));
+  }
+  for (const auto& runner : ending_) {
+    POS_LOG(kWarning, "a runner did not end when asked",
+            {{"runner", runner->name()}});
+    if (runner->pid_ > 0) ::kill(runner->pid_, SIGKILL);
+    RemoveFile(SocketPath(runner->name())).IgnoreError();
+  }
 }
 
 std::vector<RunnerPool::Found> RunnerPool::FindLeftBehind() {

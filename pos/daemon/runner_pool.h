@@ -100,7 +100,8 @@ class RunnerPool {
       POS_EXCLUDES(mu_);
   // Ends a runner; no effect on one that is gone.
   void End(const std::shared_ptr<Runner>& runner);
-  // Ends all warm runners and starts no more.
+  // Ends all warm runners and starts no more. Waits, for 3 s, for all that
+  // were told to end, and kills those that did not.
   void Close() POS_EXCLUDES(mu_);
 
   // Runners that another posd left behind, with what they say of themselves.
@@ -130,6 +131,9 @@ class RunnerPool {
   bool filling_ POS_GUARDED_BY(mu_) = false;
   std::vector<std::shared_ptr<Runner>> warm_ POS_GUARDED_BY(mu_);
   std::vector<std::thread> fillers_ POS_GUARDED_BY(mu_);
+  // Told to end, not gone yet.
+  std::vector<std::shared_ptr<Runner>> ending_ POS_GUARDED_BY(mu_);
+  CondVar changed_;
 };
 
 }  // namespace pos

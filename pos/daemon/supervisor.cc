@@ -121,6 +121,7 @@ Status Supervisor::Start() {
       [this](const std::shared_ptr<Runner>& runner) { OnRunnerGone(runner); });
   loop_->Start();
   Recover();
+  CollectGarbage();
   runners_->KeepWarm();
   return ListenForAttaches();
 }
@@ -145,6 +146,8 @@ void Supervisor::Shutdown(bool keep_jobs) {
     });
   }
   for (std::thread& stop : stops) stop.join();
+  // Posted as well when a job ends, but what is posted may be dropped now.
+  for (const JobPtr& job : jobs) EndSessions(job);
 }
 
 Result<std::string> Supervisor::Criu() const {

@@ -14,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -122,8 +123,8 @@ class Supervisor : public ControlApi {
   void SweepHostFiles() POS_EXCLUDES(mu_);
   void RecoverJob(const std::string& name,
                   std::vector<RunnerPool::Found>* runners);
-  void RecoverSessions(const JobPtr& job,
-                       std::vector<RunnerPool::Found>* runners, bool tree_held);
+  void RecoverSessions(const JobPtr& job, const JobRecord& record,
+                       std::vector<RunnerPool::Found>* runners);
 
   // Jobs.
   [[nodiscard]] std::string JobDirectory(const std::string& name) const;
@@ -174,9 +175,25 @@ class Supervisor : public ControlApi {
   // Tells a detached client to come back: a fresh token, written into it.
   Status WriteVerdict(const JobPtr& job, const JobSession& session,
                       std::uint32_t epoch);
+  // When the first and the last process came back (CLOCK_MONOTONIC).
+  struct ReturnTimes {
+    std::uint64_t first_ns = 0;
+    std::uint64_t last_ns = 0;
+  };
+  // Tells detached clients to come back and waits until each of them has, or
+  // has ended. The sessions of those that have ended stay.
+  Status BringBack(const JobPtr& job, std::span<const JobSession> sessions,
+                   std::uint32_t epoch, ReturnTimes* times);
+  // Whether the job has a living process of that pid, as the job sees it.
+  static bool ProcessRuns(const JobPtr& job, pid_t ns_pid);
+  void EndSession(const JobPtr& job, std::uint64_t number);
+  // A runner that was busy with a checkpoint when its client ended stayed.
+  void EndSessionsWithoutProcess(const JobPtr& job);
   void DropTokens(const Job* job) POS_EXCLUDES(mu_);
 
   // Images.
+  // In the background: frees what removed images and cut-off checkpoints took.
+  void CollectGarbage() POS_EXCLUDES(mu_);
   Result<ckpt::ImageSummary> FindImage(const Caller& caller,
                                        const std::string& image);
   Result<std::string> Criu() const;
@@ -209,6 +226,8 @@ class Supervisor : public ControlApi {
   };
   std::vector<Expected> expected_ POS_GUARDED_BY(mu_);
   bool shutting_down_ POS_GUARDED_BY(mu_) = false;
+  bool garbage_wanted_ POS_GUARDED_BY(mu_) = false;
+  bool garbage_running_ POS_GUARDED_BY(mu_) = false;
 };
 
 [[nodiscard]] v1::JobState JobStateOf(const std::string& name);

@@ -10,6 +10,7 @@
 
 #include "ckpt/criu/criu.h"
 #include "pos/base/files.h"
+#include "pos/base/log.h"
 #include "pos/daemon/image_info.h"
 #include "pos/daemon/supervisor.h"
 
@@ -114,7 +115,40 @@ Result<v1::VerifyResult> Supervisor::VerifyImage(
 
 Status Supervisor::RemoveImage(const Caller& caller, const std::string& image) {
   POS_RETURN_IF_ERROR(FindImage(caller, image).status());
-  return store_->Remove(image);
+  POS_RETURN_IF_ERROR(store_->Remove(image));
+  CollectGarbage();
+  return {};
+}
+
+void Supervisor::CollectGarbage() {
+  {
+    MutexLock lock(&mu_);
+    garbage_wanted_ = true;
+    if (garbage_running_) return;  // it looks again when it is done
+    garbage_running_ = true;
+  }
+  const bool posted = tasks_->Post([this] {
+    for (;;) {
+      {
+        MutexLock lock(&mu_);
+        garbage_running_ = garbage_wanted_;
+        if (!garbage_wanted_) return;
+        garbage_wanted_ = false;
+      }
+      const Result<ckpt::GcReport> report = store_->Gc();
+      if (!report.ok()) {
+        POS_LOG(kError, "space of removed images could not be freed",
+                {{"why", report.status().ToString()}});
+      } else if (report->removed_images + report->removed_packs != 0) {
+        POS_LOG(kInfo, "space of removed images is free",
+                {{"freed_bytes", report->freed_bytes},
+                 {"held_back", report->held_back}});
+      }
+    }
+  });
+  if (posted) return;
+  MutexLock lock(&mu_);
+  garbage_running_ = false;  // posd ends
 }
 
 Result<v1::DevicesReply> Supervisor::Devices(const Caller&) {

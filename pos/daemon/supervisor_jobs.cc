@@ -235,7 +235,9 @@ Status Supervisor::StartPosJob(const JobPtr& job, const job::JobConfig& config,
                             fds, HandlersFor(job)));
   const std::int32_t init_pid = client->hello().init_pid();
   job->SetClient(std::move(client));
-  job->Update([&](JobRecord* r) { r->init_pid = init_pid; });
+  job->Update([&](JobRecord* r) {
+    if (init_pid != 0) r->init_pid = init_pid;  // else it comes with Started
+  });
   return {};
 }
 

@@ -273,7 +273,7 @@ void Supervisor::OnRunnerEvent(const std::shared_ptr<Runner>& runner,
           s->record.verdict_address = event.verdict_address();
         });
         if (event.what() == runner::Event::RESUMED) {
-          job->NoteReturn(event.at_ns());
+          job->NoteReturn(number, event.at_ns());
         }
         break;
       case runner::Event::CLIENT_GONE:

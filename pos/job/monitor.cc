@@ -246,6 +246,7 @@ void Monitor::ProgramRuns(ProgramStarted started) {
   started.set_pid(pid_);
   started.set_ns_pid(ns_pid_);
   started.set_terminal(stdio_->has_terminal());
+  if (init_) started.set_init_pid(init_->pid());
   Event event;
   *event.mutable_started() = started;
   posd_->SendEvent(event);

@@ -1,5 +1,6 @@
 // pos-runner: serves one session. Started by posd, never by hand.
 #include <sys/personality.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -41,6 +42,8 @@ int main(int argc, char** argv) {
     return 2;
   }
   DisableAddressRandomization(argv);
+  // For ps(1); after an exec of /proc/self/exe the kernel calls it "exe".
+  ::prctl(PR_SET_NAME, "pos-runner");
   pos::SetLogName("pos-runner");
   if (!pos::SetCloseOnExec(channel, true).ok()) {
     std::fprintf(stderr, "pos-runner: descriptor %d is not open\n", channel);

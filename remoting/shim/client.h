@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "pos/base/fd.h"
 #include "pos/base/mutex.h"
@@ -140,7 +141,9 @@ class Client {
   bool SendRecord(wire::SessionRecordType type, std::uint32_t epoch,
                   std::uint64_t a, std::uint64_t b);
   void WakeFinished();
-  [[nodiscard]] bool AnyFinishedParked();
+  // At a detach and after it, while no thread is inside.
+  void SaveAnswers();
+  void RestoreSlots();
 
   // Inside: a free slot, marked as used; kNoSlot when all are taken.
   std::uint32_t TakeSlot(ThreadState* thread);
@@ -162,6 +165,17 @@ class Client {
   std::string attach_path_;
   wire::Verdict verdict_;
   std::uint32_t attach_count_ = 0;
+  // Answers that had come before a detach and were not fetched yet.
+  struct Answer {
+    std::uint32_t slot;
+    std::int32_t result;
+    std::uint32_t bytes;
+    std::uint32_t flags;
+    std::uint64_t bulk_bytes;
+    std::array<std::byte, wire::kSlotDataBytes> data;
+  };
+  std::vector<Answer> answers_;
+  std::uint32_t slots_before_ = 0;
 
   std::uint64_t staging_bytes_ = 0;
   std::uint64_t arena_base_ = 0;

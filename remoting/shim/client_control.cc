@@ -358,15 +358,39 @@ void Client::WakeFinished() {
   });
 }
 
-bool Client::AnyFinishedParked() {
-  bool any = false;
+void Client::SaveAnswers() {
+  answers_.clear();
   const std::uint32_t count = std::min(ring_.slot_count(), kMaxSlots);
   for (std::uint32_t i = 0; i < count; ++i) {
-    any = any || (slot_used_[i].load(std::memory_order_acquire) &&
-                  ring_.slot(i).state.load(std::memory_order_acquire) ==
-                      wire::kSlotDone);
+    const wire::ReplySlot& slot = ring_.slot(i);
+    if (!slot_used_[i].load(std::memory_order_acquire) ||
+        slot.state.load(std::memory_order_acquire) != wire::kSlotDone) {
+      continue;
+    }
+    answers_.push_back(
+        {i, slot.result, slot.bytes, slot.flags, slot.bulk_bytes, slot.data});
   }
-  return any;
+}
+
+void Client::RestoreSlots() {
+  // Calls that were under way: their answers come to the slots they had. Marked
+  // as parked, whether or not somebody looks: a bell too many does no harm.
+  const std::uint32_t count = std::min(ring_.slot_count(), kMaxSlots);
+  for (std::uint32_t i = 0; i < count; ++i) {
+    if (slot_used_[i].load(std::memory_order_acquire)) {
+      ring_.slot(i).state.store(wire::kSlotParked, std::memory_order_release);
+    }
+  }
+  for (const Answer& answer : answers_) {
+    wire::ReplySlot& slot = ring_.slot(answer.slot);
+    slot.result = answer.result;
+    slot.bytes = answer.bytes;
+    slot.flags = answer.flags;
+    slot.bulk_bytes = answer.bulk_bytes;
+    slot.data = answer.data;
+    slot.state.store(wire::kSlotDone, std::memory_order_release);
+  }
+  answers_.clear();
 }
 
 void Client::OnGate(std::uint32_t epoch) {
@@ -382,34 +406,28 @@ void Client::OnGate(std::uint32_t epoch) {
 }
 
 bool Client::OnDetach(std::uint32_t epoch) {
-  // Answers that have come are fetched first: after this the slots are gone.
-  const Deadline deadline = Deadline::AfterMs(kInsideTimeoutMs);
-  int inside = 0;
-  for (;;) {
-    WakeFinished();
-    inside = gate_.WaitUntilEmpty(deadline);
-    if ((inside == 0 && !AnyFinishedParked()) || deadline.Passed()) break;
-    SleepNs(100'000);
-  }
-  if (inside == 0 && !AnyFinishedParked()) {
-    gate_.SetOut();
-    inside = gate_.WaitUntilEmpty(deadline);
-    if (inside == 0 && !AnyFinishedParked()) {
-      leases_.Save(&ring_);
-      verdict_ = {};
-      ring_.Unmap();
-      bell_.Reset();
-      host_file_.Reset();
-      SendRecord(wire::SessionRecordType::kDetached, epoch, 0, 0);
-      // The end of the connection is what tells the runner that all is gone.
-      socket_.Reset();
-      return true;
-    }
+  gate_.SetOut();
+  const int inside = gate_.WaitUntilEmpty(Deadline::AfterMs(kInsideTimeoutMs));
+  if (inside != 0) {
     gate_.ClearOut();
+    SendRecord(wire::SessionRecordType::kRefusing, epoch,
+               static_cast<std::uint64_t>(inside), 1);
+    return false;
   }
-  SendRecord(wire::SessionRecordType::kRefusing, epoch,
-             static_cast<std::uint64_t>(inside), 1);
-  return false;
+  // What lies in shared memory and is nobody else's: answers that have come and
+  // were not fetched, and staging that holds what is yet to be sent or fetched.
+  // Its owner may stand at the door, and cannot be waited for.
+  SaveAnswers();
+  slots_before_ = ring_.slot_count();
+  leases_.Save(&ring_);
+  verdict_ = {};
+  ring_.Unmap();
+  bell_.Reset();
+  host_file_.Reset();
+  SendRecord(wire::SessionRecordType::kDetached, epoch, 0, 0);
+  // The end of the connection is what tells the runner that all is gone.
+  socket_.Reset();
+  return true;
 }
 
 void Client::WaitForVerdict() {
@@ -440,19 +458,17 @@ void Client::Rejoin() {
     Lose(status.message().c_str());
     return;
   }
-  // Calls that were under way: their answers come to the slots they had. Marked
-  // as parked, whether or not somebody looks: a bell too many does no harm.
-  const std::uint32_t count = std::min(ring_.slot_count(), kMaxSlots);
-  for (std::uint32_t i = 0; i < count; ++i) {
-    if (slot_used_[i].load(std::memory_order_acquire)) {
-      ring_.slot(i).state.store(wire::kSlotParked, std::memory_order_release);
-    }
+  if (ring_.slot_count() < slots_before_) {
+    Lose("the runner has fewer reply slots than the one before");
+    return;
   }
+  RestoreSlots();
   if (Status restored = leases_.Restore(&ring_); !restored.ok()) {
     Lose(restored.message().c_str());
     return;
   }
   gate_.ClearOut();
+  WakeFinished();
   SendRecord(wire::SessionRecordType::kReady, verdict_.epoch,
              reinterpret_cast<std::uint64_t>(&verdict_),
              static_cast<std::uint64_t>(::getpid()));

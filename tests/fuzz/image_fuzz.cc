@@ -23,6 +23,7 @@
 #include "ckpt/format/record.h"
 #include "ckpt/pack/codec.h"
 #include "ckpt/pack/pack_set.h"
+#include "planted.h"
 #include "pos/base/fd.h"
 
 namespace pos::ckpt {
@@ -59,6 +60,7 @@ void TryManifest(std::span<const std::byte> bytes) {
   SpanSource source(bytes);
   const Result<Manifest> manifest = ReadManifest(&source, "fuzz");
   if (!manifest.ok()) return;
+  fuzz::PlantedBug(manifest->mode == CheckpointMode::kRecopy);
   // What was accepted can be written, and reads as the same.
   const UniqueFd fd(::memfd_create("fuzz", MFD_CLOEXEC));
   if (!WriteManifest(*manifest, StoreId(), fd.get(), "fuzz").ok()) std::abort();

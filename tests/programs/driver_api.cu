@@ -5,13 +5,13 @@
 
 #include "check.h"
 
-#define DRIVER(call)                                                    \
-  do {                                                                  \
-    const CUresult check_r = (call);                                    \
-    if (check_r != CUDA_SUCCESS) {                                      \
-      FAIL("%s:%d: %s: %d", __FILE__, __LINE__, #call,                  \
-           static_cast<int>(check_r));                                  \
-    }                                                                   \
+#define DRIVER(call)                                   \
+  do {                                                 \
+    const CUresult check_r = (call);                   \
+    if (check_r != CUDA_SUCCESS) {                     \
+      FAIL("%s:%d: %s: %d", __FILE__, __LINE__, #call, \
+           static_cast<int>(check_r));                 \
+    }                                                  \
   } while (0)
 
 const char kPtx[] = R"(
@@ -96,7 +96,10 @@ int main(int argc, char** argv) {
   Digest digest;
   for (int it = 0; it < iterations; ++it) {
     unsigned a = it + 2, add = it * 5;
-    DRIVER(cuMemcpyHtoD(offset, &add, 4));
+    // In the kernel's stream: a copy from pageable memory may return before the
+    // device has it, and a non-blocking stream does not wait for the default
+    // one.
+    DRIVER(cuMemcpyHtoDAsync(offset, &add, 4, stream));
     void* params[] = {&x, &y, &n, &a};
     DRIVER(cuEventRecord(start, stream));
     DRIVER(cuLaunchKernel(saxpy, (n + 127) / 128, 1, 1, 128, 1, 1, 0, stream,

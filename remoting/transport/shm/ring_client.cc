@@ -89,6 +89,14 @@ void RingClient::Commit(wire::FrameHeader* frame) {
   Parker::NotifyWord(&header_->doorbell, FutexScope::kShared);
 }
 
+namespace {
+
+std::size_t LeaseBytes(std::uint32_t units) {
+  return std::size_t{units} * wire::kLeaseBytes;
+}
+
+}  // namespace
+
 void StagingLeases::Free(std::uint32_t lease) {
   for (std::uint32_t i = 0; i < units_[lease]; ++i) used_[lease + i] = false;
   units_[lease] = 0;
@@ -143,6 +151,11 @@ void StagingLeases::Release(RingClient* ring, std::uint32_t lease) {
 void StagingLeases::Save(RingClient* ring) {
   MutexLock lock(&mu_);
   Sweep(ring);
+  content_.clear();
+  for (std::uint32_t i = 0; i < units_.size(); ++i) {
+    const std::byte* const at = ring->Staging(i);
+    content_.insert(content_.end(), at, at + LeaseBytes(units_[i]));
+  }
 }
 
 Status StagingLeases::Restore(RingClient* ring) {
@@ -156,9 +169,16 @@ Status StagingLeases::Restore(RingClient* ring) {
   }
   units_.resize(ring->lease_count());
   used_.resize(ring->lease_count());
+  std::size_t taken = 0;
   for (std::uint32_t i = 0; i < units_.size(); ++i) {
+    const std::size_t bytes = LeaseBytes(units_[i]);
+    if (bytes != 0) {
+      std::memcpy(ring->Staging(i), content_.data() + taken, bytes);
+      taken += bytes;
+    }
     ring->leases()[i].store(units_[i], std::memory_order_release);
   }
+  content_ = {};
   return {};
 }
 

@@ -105,10 +105,11 @@ class StagingLeases {
   // Gives back a lease that the client itself frees (bulk output).
   void Release(RingClient* ring, std::uint32_t lease) POS_EXCLUDES(mu_);
 
-  // While no thread is inside: takes note of what the runner has freed.
+  // While no thread is inside: takes note of what the runner has freed, and a
+  // copy of what is in the leases that are lent.
   void Save(RingClient* ring) POS_EXCLUDES(mu_);
-  // Writes the words of what is still lent into new shared memory, which may be
-  // larger than before. kIncompatible when it is smaller.
+  // Writes words and content of what is still lent into new shared memory,
+  // which may be larger than before. kIncompatible when it is smaller.
   Status Restore(RingClient* ring) POS_EXCLUDES(mu_);
 
   // Number of units lent out; for tests.
@@ -123,6 +124,8 @@ class StagingLeases {
   std::vector<std::uint32_t> units_ POS_GUARDED_BY(mu_);
   std::vector<bool> used_ POS_GUARDED_BY(mu_);
   std::uint32_t next_ POS_GUARDED_BY(mu_) = 0;  // where to look first
+  // Between Save and Restore: what was in the leases, in their order.
+  std::vector<std::byte> content_ POS_GUARDED_BY(mu_);
 };
 
 }  // namespace pos

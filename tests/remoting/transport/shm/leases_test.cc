@@ -1,7 +1,9 @@
 // The staging arena's books.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
+#include <cstring>
 #include <map>
 #include <thread>
 #include <vector>
@@ -105,13 +107,19 @@ TEST(Leases, SurviveNewSharedMemory) {
     freed = leases.Acquire(&before.client(), 3 * kUnit);
     kept = leases.Acquire(&before.client(), 2 * kUnit);
     before.server().ReleaseLease(freed);
+    // Filled, and not sent yet: the owner stands at the door.
+    std::memset(before.client().Staging(kept), 0x5a, 2 * kUnit);
     leases.Save(&before.client());
   }
   RingPair after;
+  std::memset(after.client().Staging(0), 0, 16 * kUnit);
   ASSERT_TRUE(leases.Restore(&after.client()).ok());
   EXPECT_EQ(after.client().leases()[freed].load(), 0u);
   EXPECT_EQ(after.client().leases()[kept].load(), 2u);
   EXPECT_EQ(leases.UsedUnits(&after.client()), 2u);
+  const std::byte* const at = after.client().Staging(kept);
+  EXPECT_EQ(std::count(at, at + 2 * kUnit, std::byte{0x5a}), 2 * kUnit);
+  EXPECT_EQ(std::to_integer<int>(at[2 * kUnit]), 0);
   // The new runner consumes what the old one had not.
   after.server().ReleaseLease(kept);
   EXPECT_EQ(leases.UsedUnits(&after.client()), 0u);

@@ -1,0 +1,103 @@
+"""CUDA programs as jobs: how to run them, and what they print undisturbed.
+
+All programs of tests/programs take an iteration count, print "iteration I/N" as
+they go and end with "digest …" and "PASS" (see check.h there). Their output
+depends on the count alone.
+"""
+import os
+import re
+import sys
+import time
+
+from harness import (CliError, Failure, expect, expect_equal, needs_program,
+                     tail, wait_until)
+
+# They use calls that POS does not have yet (cuMemcpy2D, cuLaunchHostFunc).
+NOT_YET = ("stencil", "streams_events", "streams_events_shared")
+# What a disturbed run should take, undisturbed: long enough to be hit.
+TARGET_S = 1.2
+MOST_ITERATIONS = 20000
+
+
+class Program:
+    def __init__(self, test, name):
+        self.test = test
+        self.name = name
+        self.path = needs_program(name)
+        self.files = test.path("files")  # where it may leave files
+        os.makedirs(self.files, exist_ok=True)
+
+    def command(self, iterations=None):
+        command = [self.path]
+        if self.name.endswith(".py"):
+            command.insert(0, sys.executable)
+        if iterations is not None:
+            command += [str(iterations), self.files]
+        return command
+
+
+def check_output(output, iterations=None):
+    """What a program prints about itself must be whole and in order."""
+    lines = output.decode().splitlines()
+    expect(len(lines) >= 3 and lines[-1] == "PASS", "no PASS: " + tail(output))
+    expect(re.fullmatch(r"digest [0-9a-f]{16}", lines[-2]),
+           "no digest: " + tail(output))
+    if iterations is not None:
+        steps = [line for line in lines if line.startswith("iteration ")]
+        expect_equal(steps, [f"iteration {i + 1}/{iterations}"
+                             for i in range(iterations)], "lines of progress")
+    return lines[-2]
+
+
+class Undisturbed:
+    """A complete run that nobody disturbed: count, output, time, calls."""
+
+    def __init__(self, node, program, target_s=TARGET_S):
+        self.iterations = self._choose(node, program, target_s)
+        started = time.monotonic()
+        job = node.run(*program.command(self.iterations))
+        self.calls = 0
+
+        def ended():
+            calls = node.calls(job)
+            self.calls = max(self.calls, calls or 0)
+            return calls is None
+        wait_until(ended, f"{program.name} to end", 120)
+        self.seconds = time.monotonic() - started
+        expect_equal(node.wait(job), 0, f"exit status of {program.name}")
+        self.output = node.output(job)
+        check_output(self.output, self.iterations)
+
+    @staticmethod
+    def _choose(node, program, target_s):
+        count = 2
+        while True:
+            started = time.monotonic()
+            running = node.begin("run", "--", *program.command(count),
+                                 as_json=False)
+            status = running.status(120)
+            seconds = time.monotonic() - started
+            expect_equal(status, 0, f"exit status of {program.name}: " +
+                         tail(running.output + running.errors))
+            check_output(running.output, count)
+            if seconds >= target_s / 4 or count >= MOST_ITERATIONS:
+                break
+            count *= 4
+        return max(2, min(MOST_ITERATIONS, int(count * target_s / seconds)))
+
+
+def checkpoint(node, job, *flags, timeout_s=60):
+    """A checkpoint that is tried again while a process is just coming or
+    going, as users are told to. None when the job ended first."""
+    until = time.monotonic() + timeout_s
+    while True:
+        try:
+            return node.cli("checkpoint", job, *flags, timeout_s=timeout_s)
+        except CliError as error:
+            if error.code not in ("NOT_READY", "BUSY", "CLOSED", "NO_SUCH"):
+                raise
+            state = node.state_of(job)
+            if state in (None, "exited"):
+                return None
+            if state == "failed" or time.monotonic() > until:
+                raise Failure(f"job {job} is {state}: {error}")

@@ -1,0 +1,119 @@
+"""Every CUDA program: plainly, and checkpointed, killed and restored.
+
+programs_test.py plain            every program once, in the foreground
+programs_test.py restore_NAME     one program at random points of its life
+"""
+import os
+import sys
+import time
+
+from harness import (LONG, PROGRAMS, Failure, Skip, expect, expect_equal, main,
+                     needs_criu, needs_program, needs_root)
+from programs import NOT_YET, Program, Undisturbed, check_output, checkpoint
+
+POINTS = 10 if LONG else 2
+# A point may lie behind the end of a run that goes faster than the first one:
+# then one is drawn that lies earlier.
+DRAWS = 8
+
+
+def plain(test):
+    """Exit status 0, own checks passed, the same digest every time."""
+    node = test.node()
+    names = sorted(os.listdir(PROGRAMS)) if os.path.isdir(PROGRAMS) else []
+    if not names:
+        raise Skip("no programs were built (no nvcc)")
+    for name in names:
+        if name in NOT_YET:
+            continue
+        program = Program(test, name)
+        digests = set()
+        for _ in range(2):
+            running = node.begin("run", "--", *program.command(2),
+                                 as_json=False)
+            status = running.status()
+            output = running.output
+            expect(status == 0, lambda: f"{name}: exit status {status}: "
+                   f"{output[-500:]!r} {running.errors[-500:]!r}")
+            digests.add(check_output(output, 2))
+        expect_equal(len(digests), 1, f"digests of {name}")
+    test.note(f"{len(names)} programs")
+    test.check_idle(node)
+
+
+def disturbed(test, node, program, undisturbed, stop, kernel_running):
+    """One run: checkpoint at a point drawn over the calls, everything killed by
+    SIGKILL, restored under a posd started again; the output must be whole."""
+    share = 0.85
+    for _ in range(DRAWS):
+        point = test.random.randint(1, max(1, int(undisturbed.calls * share)))
+        share *= 0.7
+        job = node.run(*program.command(undisturbed.iterations))
+        if undisturbed.calls == 0:  # too short to be seen: draw over its time
+            time.sleep(test.random.random() * undisturbed.seconds * 0.7)
+        elif not node.wait_calls(job, point):
+            continue
+        taken = checkpoint(node, job, *(["--stop"] if stop else []))
+        if taken is not None:
+            break
+    else:
+        raise Failure(f"{program.name} ended before each of {DRAWS} points")
+    if not stop:
+        # It runs on, past the image: that part must not show up twice.
+        node.wait_calls(job, point + undisturbed.calls // 20)
+    node.kill_everything()
+    before = node.output(job)
+    node.start()
+    node.verify(taken["image"])
+    restored = node.cli("restore", taken["image"])
+    expect_equal(restored["image"], taken["image"], "image restored")
+    test.note(f"{program.name}: at call {point} of {undisturbed.calls}"
+              f"{', --stop' if stop else ''}; stall {taken['stall_ms']:.0f} ms, "
+              f"restore {restored['restore_ms']:.0f} ms")
+    name = restored["job"]
+    if name == job:
+        node.finish_job(name, undisturbed.output)
+    else:
+        # A log of its own: what was written until the image, and the rest.
+        expect_equal(node.wait(name, 90), 0, f"exit status of {name}")
+        after = node.output(name)
+        length = len(undisturbed.output) - len(after)
+        expect(0 <= length <= len(before), f"{name}: {len(before)} bytes before, "
+               f"{len(after)} after, want {len(undisturbed.output)}")
+        expect(before[:length] + after == undisturbed.output,
+               f"{name}: the output is not that of an undisturbed run")
+    node.cli("images", "rm", taken["image"])
+    if kernel_running:
+        # Its kernels follow each other without a gap, and are waited for.
+        expect(taken["stall_ms"] > 0, "no stall")
+
+
+def restore(program_name):
+    def run(test):
+        needs_root()
+        needs_program(program_name)
+        node = test.node()
+        needs_criu(node)
+        program = Program(test, program_name)
+        undisturbed = Undisturbed(node, program)
+        first = test.random.randrange(2)
+        for i in range(POINTS):
+            disturbed(test, node, program, undisturbed, (first + i) % 2 == 0,
+                      program_name == "long_kernel")
+        test.check_idle(node)
+    return run
+
+
+def all_tests():
+    tests = {"plain": plain}
+    names = set(sys.argv[1:]) or {
+        "restore_" + n for n in (os.listdir(PROGRAMS)
+                                 if os.path.isdir(PROGRAMS) else [])}
+    for name in sorted(names):
+        if name.startswith("restore_"):
+            tests[name] = restore(name[len("restore_"):])
+    return tests
+
+
+if __name__ == "__main__":
+    main(all_tests())
