@@ -105,7 +105,13 @@ class CheckedParser : public ApiParser {
       context->result = 1;
       return Outcome::kAnswered;
     }
-    return parser_->Parse(context);
+    const Outcome outcome = parser_->Parse(context);
+    // A copy out of memory that there is, to more than one unit of staging.
+    fuzz::PlantedBug(outcome == Outcome::kForward &&
+                     static_cast<cuda::Op>(info.op) ==
+                         cuda::Op::kCopyFromDevice &&
+                     context->bulk_bytes > wire::kLeaseBytes);
+    return outcome;
   }
   void OnNotice(const Notice& notice) override { parser_->OnNotice(notice); }
 
