@@ -13,7 +13,7 @@ from harness import (CliError, Failure, expect, expect_equal, needs_program,
                      tail, wait_until)
 
 # They use calls that POS does not have yet (cuMemcpy2D, cuLaunchHostFunc).
-NOT_YET = ("stencil", "streams_events", "streams_events_shared")
+NOT_YET = ()
 # What a disturbed run should take, undisturbed: long enough to be hit.
 TARGET_S = 1.2
 MOST_ITERATIONS = 20000
@@ -101,3 +101,33 @@ def checkpoint(node, job, *flags, timeout_s=60):
                 return None
             if state == "failed" or time.monotonic() > until:
                 raise Failure(f"job {job} is {state}: {error}")
+
+
+def start(node, program, undisturbed, share=0.4):
+    """A job that has done about that share of its calls."""
+    job = node.run(*program.command(undisturbed.iterations))
+    if undisturbed.calls:
+        node.wait_calls(job, int(undisturbed.calls * share))
+    return job
+
+
+def start_and_checkpoint(node, program, undisturbed, *flags, share=0.3):
+    """A job and an image of it, made while it ran; earlier when it ended too
+    early."""
+    for _ in range(5):
+        job = start(node, program, undisturbed, share)
+        taken = checkpoint(node, job, *flags)
+        if taken is not None:
+            return job, taken["image"]
+        share /= 2
+    raise Failure(f"{program.name} ends before it can be checkpointed")
+
+
+def expect_whole(node, restored, image, undisturbed, before=0):
+    """A restored job ends well; its log holds the whole output when it has the
+    name of the image's job, else what came after the image. `before`: bytes of
+    output that went to other logs before the image's job."""
+    shown = node.cli("images", "show", image)
+    if restored != shown["job"]:
+        before += shown["log_bytes"]
+    node.finish_job(restored, undisturbed.output[before:])

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "accepted.h"
 #include "planted.h"
 #include "pos/cuda_impl/ptx/ast.h"
 #include "pos/cuda_impl/ptx/exec.h"
@@ -16,35 +17,7 @@
 
 namespace {
 
-constexpr std::size_t kMostBytes = 4096;
-
-// Inputs that were accepted: nearly everything that bytes are changed to at
-// random stops at the first line, so most mutations start from these.
-class Accepted {
- public:
-  void Add(std::string_view text) {
-    if (text.size() > kMostBytes) return;
-    if (texts_.size() < kMost) {
-      texts_.emplace_back(text);
-    } else {
-      texts_[next_++ % kMost] = text;
-    }
-  }
-  [[nodiscard]] bool empty() const { return texts_.empty(); }
-  [[nodiscard]] const std::string& Any(std::minstd_rand* random) const {
-    return texts_[(*random)() % texts_.size()];
-  }
-
- private:
-  static constexpr std::size_t kMost = 256;
-  std::vector<std::string> texts_;
-  std::size_t next_ = 0;
-};
-
-Accepted& AcceptedTexts() {
-  static Accepted accepted;
-  return accepted;
-}
+using pos::fuzz::AcceptedInputs;
 
 std::vector<std::string_view> Lines(std::string_view text) {
   std::vector<std::string_view> lines;
@@ -83,7 +56,7 @@ constexpr std::string_view kStatements[] = {
 std::string ChangeLines(const std::string& text, std::minstd_rand* random) {
   std::vector<std::string_view> lines = Lines(text);
   const std::vector<std::string_view> others =
-      Lines(AcceptedTexts().Any(random));
+      Lines(AcceptedInputs().Any(random));
   for (std::size_t n = (*random)() % 3 + 1; n > 0 && !lines.empty(); --n) {
     const auto at = static_cast<std::ptrdiff_t>((*random)() % lines.size());
     const std::string_view line = lines[(*random)() % lines.size()];
@@ -113,19 +86,16 @@ std::string ChangeLines(const std::string& text, std::minstd_rand* random) {
 
 }  // namespace
 
-extern "C" std::size_t LLVMFuzzerMutate(std::uint8_t* data, std::size_t size,
-                                        std::size_t max_size)
-    __attribute__((weak));
-
+// Three of four from accepted inputs, by lines.
 extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data,
                                                std::size_t size,
                                                std::size_t max_size,
                                                unsigned seed) {
   std::minstd_rand random(seed);
-  if (AcceptedTexts().empty() || random() % 4 == 0) {
+  if (AcceptedInputs().empty() || random() % 4 == 0) {
     return LLVMFuzzerMutate(data, size, max_size);
   }
-  const std::string text = ChangeLines(AcceptedTexts().Any(&random), &random);
+  const std::string text = ChangeLines(AcceptedInputs().Any(&random), &random);
   size = std::min(text.size(), max_size);
   std::copy_n(text.begin(), size, data);
   return random() % 3 == 0 ? LLVMFuzzerMutate(data, size, max_size) : size;
@@ -138,7 +108,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data,
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   const auto parsed = pos::ptx::Module::Parse(text);
   if (!parsed.ok()) return 0;
-  AcceptedTexts().Add(text);
+  AcceptedInputs().Add(text);
   const pos::ptx::Module& module = **parsed;
   std::vector<std::uint64_t> addresses;
   for (std::size_t i = 0; i < module.variables().size(); ++i) {

@@ -1,0 +1,327 @@
+"""Processes that are killed: programs, runners, pos-job, pos-cli, posd; idle, in
+a call, in every phase of a checkpoint and of a restore. What can go on goes on
+with the right result, what cannot fails once and clearly, and nothing is left.
+"""
+import os
+import signal
+import time
+
+from harness import (LONG, CliError, Failure, descendants, expect,
+                     expect_equal, main, needs_criu, needs_root, send_signal,
+                     wait_until)
+from programs import Program, Undisturbed, checkpoint, expect_whole, start
+
+ROUNDS = 30 if LONG else 6
+CHECKPOINT_PHASES = ("quiesce", "detach", "copy", "host memory", "seal")
+RESTORE_PHASES = ("preflight", "load", "admit")
+
+
+def prepare(test, name, target_s=1.5, **kwargs):
+    needs_root()
+    node = test.node(**kwargs)
+    needs_criu(node)
+    program = Program(test, name)
+    return node, program, Undisturbed(node, program, target_s)
+
+
+def processes(name):
+    return [pid for pid, n in descendants().items() if n.startswith(name)]
+
+
+def session_pid(node, job):
+    """The program, as posd sees it."""
+    return wait_until(lambda: (node.job(job) or {}).get("pid"),
+                      f"a process of {job}")
+
+
+def busy_runner(node, job):
+    """The runner that serves the job: the one that has threads for it."""
+    idle = set(processes("pos-runner"))
+    expect(idle, "no runner")
+    # The warm one has no descriptor of the job's host file.
+    for pid in idle:
+        try:
+            links = [os.readlink(f"/proc/{pid}/fd/{fd}")
+                     for fd in os.listdir(f"/proc/{pid}/fd")]
+        except OSError:
+            continue
+        if any(f"-{job}-" in link for link in links):
+            return pid
+    raise Failure(f"no runner of {job} among {idle}")
+
+
+def still_works(node, program, undisturbed):
+    """After all that: a new job runs, is checkpointed and restored."""
+    job = start(node, program, undisturbed, 0.2)
+    taken = checkpoint(node, job, "--stop")
+    if taken is None:
+        return
+    restored = node.cli("restore", taken["image"])["job"]
+    expect_whole(node, restored, taken["image"], undisturbed)
+    node.cli("images", "rm", taken["image"])
+
+
+def client_killed(test):
+    """SIGKILL to the program: in a call, and in a checkpoint."""
+    node, program, undisturbed = prepare(test, "host_threads")
+    for i in range(ROUNDS):
+        job = start(node, program, undisturbed, 0.1)
+        pid = session_pid(node, job)
+        attempt = None
+        if i % 2:
+            attempt = node.begin("checkpoint", job)
+            time.sleep(test.random.random() * 0.2)
+        send_signal(pid, signal.SIGKILL)
+        if attempt is not None:
+            try:
+                node.cli("images", "rm", attempt.result()["image"])
+            except CliError as error:
+                expect(error.code, f"no code: {error}")
+        expect_equal(node.wait(job), 128 + 9, "exit status after SIGKILL")
+    test.check_idle(node)
+    still_works(node, program, undisturbed)
+    test.check_idle(node)
+
+
+def runner_killed(test):
+    """The session is lost: its program gets an error, at once and for good."""
+    node, program, undisturbed = prepare(test, "vector_add")
+    for i in range(ROUNDS):
+        job = start(node, program, undisturbed, 0.1)
+        attempt = None
+        runner = busy_runner(node, job)
+        if i % 2:
+            attempt = node.begin("checkpoint", job)
+            time.sleep(test.random.random() * 0.2)
+        send_signal(runner, signal.SIGKILL)
+        if attempt is not None:
+            try:
+                node.cli("images", "rm", attempt.result()["image"])
+            except CliError as error:
+                expect(error.code, f"no code: {error}")
+        status = node.wait(job, 30)
+        output = node.output(job)
+        if status == 0:  # it was at its end
+            expect_equal(output, undisturbed.output, "output")
+            continue
+        expect_equal(status, 1, "exit status")
+        expect(b"FAIL: " in output and b"cudaError" in output,
+               f"no error of CUDA: {output[-300:]!r}")
+    test.check_idle(node)
+    for runner in processes("pos-runner"):  # the warm one
+        send_signal(runner, signal.SIGKILL)
+    still_works(node, program, undisturbed)
+    test.check_idle(node)
+
+
+def pos_job_killed(test):
+    """The job ends with its pos-job; posd says so."""
+    node, program, undisturbed = prepare(test, "vector_add")
+    for i in range(ROUNDS):
+        job = start(node, program, undisturbed, 0.1)
+        attempt = None
+        if i % 2:
+            attempt = node.begin("checkpoint", job)
+            time.sleep(test.random.random() * 0.2)
+        for pid in processes("pos-job"):
+            send_signal(pid, signal.SIGKILL)
+        if attempt is not None:
+            try:
+                node.cli("images", "rm", attempt.result()["image"])
+            except CliError as error:
+                expect(error.code, f"no code: {error}")
+        expect(node.wait(job, 30) != 0, "the job ended well without pos-job")
+        expect(node.state_of(job) in ("failed", "exited"), "state")
+    test.check_idle(node)
+    still_works(node, program, undisturbed)
+    test.check_idle(node)
+
+
+def pos_cli_killed(test):
+    """Whoever asked is gone: the checkpoint is undone or completed, the job goes
+    on; a restore leaves a whole job or none."""
+    node, program, undisturbed = prepare(test, "vector_add", 2.0)
+    job = start(node, program, undisturbed, 0.05)
+    cut = 0
+    for i in range(ROUNDS):
+        attempt = node.begin("checkpoint", job, as_json=False)
+        if i % 2 and attempt.wait_phase(
+                CHECKPOINT_PHASES[(i // 2) % len(CHECKPOINT_PHASES)]):
+            cut += 1
+        else:
+            time.sleep(test.random.random() * 0.15)
+        attempt.kill(signal.SIGKILL if i % 3 else signal.SIGINT)
+        attempt.status()
+        wait_until(lambda: node.state_of(job) != "checkpointing",
+                   "the end of the checkpoint")
+        if node.state_of(job) != "running":
+            break
+    node.finish_job(job, undisturbed.output)
+    for image in node.images():
+        node.verify(image)
+        node.cli("images", "rm", image)
+    test.note(f"{cut} checkpoints left in a phase")
+
+    job = start(node, program, undisturbed, 0.3)
+    taken = checkpoint(node, job, "--stop")
+    expect(taken, "ended early")
+    for i in range(ROUNDS):
+        name = node.name()
+        attempt = node.begin("restore", taken["image"], "--name", name,
+                             as_json=False)
+        if i % 2:
+            attempt.wait_phase(RESTORE_PHASES[(i // 2) % len(RESTORE_PHASES)])
+        else:
+            time.sleep(test.random.random() * 0.1)
+        attempt.kill()
+        attempt.status()
+        wait_until(lambda: node.state_of(name) not in ("restoring", "starting"),
+                   "the end of the restore")
+        if node.job(name) is not None:
+            expect_whole(node, name, taken["image"], undisturbed)
+    node.cli("images", "rm", taken["image"])
+    test.check_idle(node)
+
+
+def wait_settled(node, job):
+    """After a restart: the job runs or has ended."""
+    wait_until(lambda: node.state_of(job) in (None, "running", "exited",
+                                              "failed"),
+               f"{job} to be let go (is {node.state_of(job)})", 60)
+
+
+def posd_killed_idle(test):
+    """posd is killed and started again while jobs run; they never notice."""
+    node, program, undisturbed = prepare(test, "vector_add", 2.5)
+    jobs = [start(node, program, undisturbed, 0.02) for _ in range(2)]
+    for _ in range(3):
+        node.kill()
+        node.start()
+        for job in jobs:
+            wait_settled(node, job)
+        time.sleep(test.random.random() * 0.2)
+    for job in jobs:
+        node.finish_job(job, undisturbed.output)
+    still_works(node, program, undisturbed)
+    test.check_idle(node)
+
+
+def posd_killed_in_checkpoint(test):
+    """In each phase, and at random instants. The job goes on, or has ended with
+    a whole image if that was asked for."""
+    node, program, undisturbed = prepare(test, "vector_add", 3.0)
+    job = start(node, program, undisturbed, 0.02)
+    sealed = 0
+    for i in range(ROUNDS + len(CHECKPOINT_PHASES)):
+        attempt = node.begin("checkpoint", job, as_json=False)
+        if i < len(CHECKPOINT_PHASES):
+            attempt.wait_phase(CHECKPOINT_PHASES[i])
+        else:
+            time.sleep(test.random.random() * 0.2)
+        node.kill()
+        attempt.status()
+        node.start()
+        wait_settled(node, job)
+        if node.state_of(job) != "running":
+            break
+    test.note(f"{i + 1} times")
+    node.finish_job(job, undisturbed.output)
+    for image in node.images():
+        node.verify(image)
+        sealed += 1
+        restored = node.cli("restore", image, "--name", node.name())["job"]
+        expect_whole(node, restored, image, undisturbed)
+        node.cli("images", "rm", image)
+    test.note(f"{sealed} images")
+    test.check_idle(node)
+
+
+def posd_killed_in_stop(test):
+    """With --stop: the job either runs on or its image is whole, never neither
+    and never both."""
+    node, program, undisturbed = prepare(test, "vector_add", 1.2)
+    outcomes = []
+    for i in range(ROUNDS):
+        job = start(node, program, undisturbed, 0.1)
+        attempt = node.begin("checkpoint", "--stop", job, as_json=False)
+        if i % 2:
+            attempt.wait_phase(("seal", "copy", "host memory")[i // 2 % 3])
+        else:
+            time.sleep(test.random.random() * 0.25)
+        node.kill()
+        attempt.status()
+        node.start()
+        wait_settled(node, job)
+        images = node.images()
+        if images:
+            outcomes.append("image")
+            node.verify(images[0])
+            wait_until(lambda: node.state_of(job) in (None, "exited"),
+                       "the stopped job to end")
+            restored = node.cli("restore", images[0])["job"]
+            expect_whole(node, restored, images[0], undisturbed)
+            node.cli("images", "rm", images[0])
+        else:
+            outcomes.append("job")
+            node.finish_job(job, undisturbed.output)
+    test.note(" ".join(outcomes))
+    test.check_idle(node)
+
+
+def posd_killed_in_restore(test):
+    """The job never ran and is gone, or runs to its end."""
+    node, program, undisturbed = prepare(test, "vector_add", 1.2)
+    job = start(node, program, undisturbed, 0.3)
+    taken = checkpoint(node, job, "--stop")
+    expect(taken, "ended early")
+    outcomes = []
+    for i in range(ROUNDS + len(RESTORE_PHASES)):
+        name = node.name()
+        attempt = node.begin("restore", taken["image"], "--name", name,
+                             as_json=False)
+        if i < len(RESTORE_PHASES):
+            attempt.wait_phase(RESTORE_PHASES[i])
+        else:
+            time.sleep(test.random.random() * 0.2)
+        node.kill()
+        attempt.status()
+        node.start()
+        wait_settled(node, name)
+        state = node.state_of(name)
+        outcomes.append(state or "none")
+        if state in ("running", "exited"):
+            expect_whole(node, name, taken["image"], undisturbed)
+    test.note(" ".join(outcomes))
+    restored = node.cli("restore", taken["image"])["job"]
+    expect_whole(node, restored, taken["image"], undisturbed)
+    node.cli("images", "rm", taken["image"])
+    test.check_idle(node)
+
+
+def keep_jobs(test):
+    """SIGTERM with --keep-jobs: the next posd takes the jobs over. Without: they
+    are stopped."""
+    node, program, undisturbed = prepare(test, "vector_add", 1.5,
+                                         keep_jobs=True)
+    job = start(node, program, undisturbed, 0.1)
+    node.stop()
+    node.start()
+    wait_settled(node, job)
+    node.finish_job(job, undisturbed.output)
+    node.keep_jobs = False
+    node.restart()
+    job = start(node, program, undisturbed, 0.1)
+    node.stop()
+    test.check_nothing_left()
+    node.start()
+    expect(node.state_of(job) in (None, "exited"), "a stopped job")
+    test.check_idle(node)
+
+
+TESTS = {f.__name__: f for f in (
+    client_killed, runner_killed, pos_job_killed, pos_cli_killed,
+    posd_killed_idle, posd_killed_in_checkpoint, posd_killed_in_stop,
+    posd_killed_in_restore, keep_jobs)}
+
+if __name__ == "__main__":
+    main(TESTS)

@@ -1,0 +1,124 @@
+"""What a job may go through: checkpoints while it runs, checkpoints of what was
+restored, one image restored several times, side by side, beside the original.
+
+lifecycle_test.py goes_on | generations | twice_PROGRAM | devices
+"""
+from harness import (LONG, expect, expect_equal, main, needs_criu, needs_root,
+                     wait_until)
+from programs import (Program, Undisturbed, checkpoint, expect_whole, start,
+                      start_and_checkpoint)
+
+TWICE = ("vector_add", "vector_add_shared", "driver_api", "python_driver.py",
+         "fork_child", "pinned")
+
+
+def prepare(test, name, target_s=1.5, **kwargs):
+    needs_root()
+    node = test.node(**kwargs)
+    needs_criu(node)
+    program = Program(test, name)
+    return node, program, Undisturbed(node, program, target_s)
+
+
+def goes_on(test):
+    """One checkpoint after the other; the job never notices. Many threads: some
+    stand at the door, some sleep in a call that waits."""
+    node, program, undisturbed = prepare(test, "host_threads", 1.5)
+    job = start(node, program, undisturbed, 0.05)
+    images = []
+    while len(images) < (30 if LONG else 4):
+        taken = checkpoint(node, job)
+        if taken is None:
+            break
+        images.append(taken["image"])
+        expect(taken["stall_ms"] >= taken["cpu_dump_ms"] > 0, str(taken))
+        expect(taken["live_bytes"] >= taken["copied_bytes"], str(taken))
+    expect(len(images) >= 3, f"only {len(images)} checkpoints")
+    node.finish_job(job, undisturbed.output)
+    listed = node.images()
+    expect_equal(listed, images, "images in the order of their making")
+    for image in (images[0], images[-1]):
+        node.verify(image)
+        restored = node.cli("restore", image)["job"]
+        expect_whole(node, restored, image, undisturbed)
+    for image in images:
+        node.cli("images", "rm", image)
+    expect_equal(node.images(), [], "images left")
+    test.note(f"{len(images)} checkpoints of one run")
+    test.check_idle(node)
+
+
+def generations(test):
+    """A checkpoint of a restored job of a restored job."""
+    node, program, undisturbed = prepare(test, "symbols_shared", 1.2)
+    job = start(node, program, undisturbed, 0.1)
+    ns_pid = last = None
+    before = 0  # output in the logs of earlier generations
+    for generation in range(3):
+        taken = checkpoint(node, job, "--stop")
+        expect(taken is not None, f"ended before generation {generation}")
+        shown = node.cli("images", "show", taken["image"])
+        expect(ns_pid in (None, shown["ns_pid"]), "the pid inside has changed")
+        ns_pid = shown["ns_pid"]
+        if generation > 0:
+            before += last["log_bytes"]
+        last = shown
+        name = f"{node.name()}-g{generation}"
+        restored = node.cli("restore", taken["image"], "--name", name)
+        expect_equal(restored["job"], name, "name")
+        job = name
+    expect_whole(node, job, taken["image"], undisturbed, before)
+    test.check_idle(node)
+
+
+def twice(program_name):
+    def run(test):
+        node, program, undisturbed = prepare(test, program_name)
+        job, image = start_and_checkpoint(node, program, undisturbed)
+        # Beside the living original, and beside each other.
+        beside = [node.cli("restore", image, "--name", node.name())["job"]
+                  for _ in range(2)]
+        node.finish_job(job, undisturbed.output)
+        for restored in beside:
+            expect_whole(node, restored, image, undisturbed)
+        # One after the other; the first goes on in the log of the original.
+        restored = node.cli("restore", image)
+        expect_equal(restored["job"], job, "name of an ended job")
+        expect_whole(node, job, image, undisturbed)
+        again = node.cli("restore", image, "--name", node.name())["job"]
+        expect_whole(node, again, image, undisturbed)
+        node.cli("images", "rm", image)
+        test.check_idle(node)
+    return run
+
+
+def devices(test):
+    """Two devices: jobs on each, a restore from the one to the other, and one
+    onto a device that the node does not have."""
+    node, program, undisturbed = prepare(
+        test, "vector_add", options={"sim.count": 2})
+    expect_equal([d["device"] for d in node.cli("devices")["devices"]],
+                 ["0", "1"], "devices")
+    _, image = start_and_checkpoint(node, program, undisturbed, "--stop")
+    restored = node.cli("restore", image, "--device", "0:1")["job"]
+    expect_equal(node.job(restored)["devices"], ["1"], "devices of the restored")
+    expect_whole(node, restored, image, undisturbed)
+    node.cli_fails("restore", image, "--device", "0:7",
+                   code=("NO_SUCH", "INVALID", "INCOMPATIBLE"))
+
+    def free():
+        return all(d["free_bytes"] == d["memory_bytes"]
+                   for d in node.cli("devices")["devices"])
+    wait_until(free, "all device memory to be free")
+    test.check_idle(node)
+
+
+def all_tests():
+    tests = {"goes_on": goes_on, "generations": generations, "devices": devices}
+    for name in TWICE:
+        tests["twice_" + name] = twice(name)
+    return tests
+
+
+if __name__ == "__main__":
+    main(all_tests())
