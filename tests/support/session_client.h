@@ -20,6 +20,14 @@
 
 namespace pos {
 
+// What a call carries besides its arguments.
+struct CallExtra {
+  std::span<const std::byte> inline_data{};
+  std::uint32_t lease = wire::kNoLease;
+  std::uint64_t bulk_bytes = 0;
+  std::uint16_t flags = 0;
+};
+
 class SessionClient {
  public:
   static constexpr std::int32_t kNoAnswer = -12345;
@@ -34,12 +42,7 @@ class SessionClient {
   RingClient& ring() { return ring_; }
   StagingLeases& leases() { return leases_; }
 
-  struct Extra {
-    std::span<const std::byte> inline_data{};
-    std::uint32_t lease = wire::kNoLease;
-    std::uint64_t bulk_bytes = 0;
-    std::uint16_t flags = 0;
-  };
+  using Extra = CallExtra;
 
   // Sends without a reply slot.
   template <typename Args>

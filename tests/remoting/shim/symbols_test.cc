@@ -29,7 +29,7 @@ struct Row {
   Variant variant;
   Service service;
 };
-constexpr std::array kRows = {
+constexpr Row kRows[] = {
 #define POS_CU_SYMBOL(symbol, name, version, variant, status) \
   Row{#symbol, #name, version, variant, status},
 #include "pos/cuda_impl/api/symbols.def"
@@ -83,7 +83,7 @@ TEST(GetProcAddress, GivesTheNewestThatIsNotTooNewForEveryNameAndVersion) {
   for (auto& [name, at] : versions) {
     at.insert({0, 1, 2000, 12000, 13000, 1 << 30});
     for (const int version : at) {
-      for (const std::uint64_t flags : {0, 1, 2}) {
+      for (const std::uint64_t flags : {0u, 1u, 2u}) {
         const Row* const expected = Expected(name, version, flags == 2);
         void* found = &found;
         int status = -1;
