@@ -11,6 +11,8 @@ namespace {
 
 // Waiters look this often whether they were cancelled.
 constexpr std::uint64_t kCancelPollNs = 100'000'000;
+constexpr std::uint64_t kFreezePollNs = 10'000'000;
+constexpr std::uint64_t kRequestMs = 10'000;
 
 }  // namespace
 
@@ -129,6 +131,19 @@ Result<job::Reply> Job::Call(const job::ToJob& request,
   }
   if (client == nullptr) return Closed("job " + name_ + " is not running");
   return client->Call(request, fds, static_cast<int>(timeout_ms), opened);
+}
+
+Status Job::LetGo(job::Verdict::Kind kind, std::uint64_t limit_ms) {
+  const Deadline until = Deadline::AfterMs(limit_ms);
+  for (;;) {
+    job::ToJob request;
+    request.mutable_verdict()->set_kind(kind);
+    const Status status = Call(request, {}, kRequestMs).status();
+    if (status.ok() || status.code() == Code::kNoSuch) return {};
+    // Not frozen yet: CRIU is still at work.
+    if (status.code() != Code::kNotReady || until.Passed()) return status;
+    SleepNs(kFreezePollNs);
+  }
 }
 
 void Job::AckExit() {

@@ -75,6 +75,10 @@ class Job {
       POS_EXCLUDES(mu_);
   // The end of the job is on record here: pos-job may go.
   void AckExit() POS_EXCLUDES(mu_);
+  // Tells a tree that a dump has stopped, or will stop, to go on or to end;
+  // waits for CRIU to come so far. No dump, no error.
+  Status LetGo(job::Verdict::Kind kind, std::uint64_t limit_ms)
+      POS_EXCLUDES(mu_);
   void OnEvent(const job::Event& event) POS_EXCLUDES(mu_, journal_mu_);
   // Its connection ended without the job's end having been reported.
   void OnLost(const std::string& why) POS_EXCLUDES(mu_, journal_mu_);

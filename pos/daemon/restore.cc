@@ -352,6 +352,7 @@ void RestoreRun::Undo(const Status& why) {
   job_->End();
   if (continues_) {
     // The log is the user's, and was there before.
+    job_->AckExit();
     job_->SetClient(nullptr);
     job_->OnLost("restore failed: " + why.message());
   } else {

@@ -147,7 +147,10 @@ void Supervisor::Shutdown(bool keep_jobs) {
   }
   for (std::thread& stop : stops) stop.join();
   // Posted as well when a job ends, but what is posted may be dropped now.
-  for (const JobPtr& job : jobs) EndSessions(job);
+  for (const JobPtr& job : jobs) {
+    job->AckExit();
+    EndSessions(job);
+  }
 }
 
 Result<std::string> Supervisor::Criu() const {

@@ -134,6 +134,7 @@ Status Supervisor::MakeJobDirectory(const Job& job, bool keep_log) {
 }
 
 void Supervisor::DropJob(const JobPtr& job) {
+  job->AckExit();  // else pos-job stays for somebody to ask
   job->SetClient(nullptr);
   {
     MutexLock lock(&mu_);
@@ -172,6 +173,7 @@ job::JobClient::Handlers Supervisor::HandlersFor(const JobPtr& job) {
     if (leaving_.load()) return;  // it is posd that goes, the job is kept
     if (j == nullptr || !j->record().alive()) return;
     j->OnLost("pos-job is gone");
+    RemoveFile(JoinPath(j->directory(), "job.sock")).IgnoreError();
     OnJobEnded(j);
   };
   return handlers;

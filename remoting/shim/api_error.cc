@@ -14,7 +14,8 @@ struct Row {
   const char* text;
 };
 
-#define R(code, text) Row{code, #code, text}
+#define R(code, text) \
+  Row { code, #code, text }
 constexpr std::array kRows = {
 #include "remoting/shim/errors.def"
 };
