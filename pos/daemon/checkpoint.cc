@@ -249,6 +249,7 @@ Status CheckpointRun::Dump() {
   const std::uint64_t asked_ns = MonotonicNs();
   // The request is answered when the tree is let go; until then this future
   // holds the call.
+  job_->ForgetFrozen();
   auto fd = std::make_shared<UniqueFd>();
   POS_ASSIGN_OR_RETURN(*fd, DuplicateFd(directory.get()));
   dump_ = std::async(std::launch::async, [job = job_, request, fd] {

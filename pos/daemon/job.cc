@@ -31,6 +31,7 @@ JobRecord Job::record() const {
 
 void Job::WriteJournal() {
   MutexLock journal(&journal_mu_);
+  if (retired_) return;
   std::string text;
   {
     MutexLock lock(&mu_);
@@ -45,6 +46,11 @@ void Job::WriteJournal() {
     POS_LOG(kError, "cannot write the journal",
             {{"job", name_}, {"why", status.ToString()}});
   }
+}
+
+void Job::Retire() {
+  MutexLock journal(&journal_mu_);
+  retired_ = true;
 }
 
 void Job::Update(const std::function<void(JobRecord*)>& change) {
@@ -274,12 +280,15 @@ Status Job::WaitStarted(const Deadline& until) {
   return Internal("the job ended before it ran: " + record_.message);
 }
 
+void Job::ForgetFrozen() {
+  MutexLock lock(&mu_);
+  frozen_ = false;
+}
+
 bool Job::WaitFrozen(const Deadline& until,
                      const std::function<bool()>& gave_up) {
   const bool frozen = WaitUntil(
       [this]() POS_NO_THREAD_SAFETY { return frozen_; }, until, gave_up);
-  MutexLock lock(&mu_);
-  frozen_ = false;
   return frozen;
 }
 

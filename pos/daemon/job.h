@@ -50,6 +50,10 @@ class Job {
   void Update(const std::function<void(JobRecord*)>& change)
       POS_EXCLUDES(mu_, journal_mu_);
 
+  // The directory goes, or belongs to another job now: from here on nothing is
+  // written there.
+  void Retire() POS_EXCLUDES(journal_mu_);
+
   // Sessions.
   [[nodiscard]] std::vector<JobSession> sessions() const POS_EXCLUDES(mu_);
   void AddSession(JobSession session) POS_EXCLUDES(mu_, journal_mu_);
@@ -88,6 +92,8 @@ class Job {
       POS_EXCLUDES(mu_);
   // Until the program runs or cannot be started.
   Status WaitStarted(const Deadline& until) POS_EXCLUDES(mu_);
+  // Before a dump: an earlier one may have been given up before it froze.
+  void ForgetFrozen() POS_EXCLUDES(mu_);
   // Until the tree is frozen by the dump that is under way, or `gave_up`.
   bool WaitFrozen(const Deadline& until, const std::function<bool()>& gave_up)
       POS_EXCLUDES(mu_);
@@ -128,6 +134,7 @@ class Job {
 
   // Journal writes, in the order of the changes. Before mu_.
   Mutex journal_mu_;
+  bool retired_ POS_GUARDED_BY(journal_mu_) = false;
   mutable Mutex mu_;
   CondVar changed_;
   JobRecord record_ POS_GUARDED_BY(mu_);

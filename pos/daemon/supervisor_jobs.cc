@@ -108,7 +108,10 @@ Result<Supervisor::JobPtr> Supervisor::NewJob(JobRecord record,
     job = std::make_shared<Job>(record, JobDirectory(record.name));
     jobs_[record.name] = job;
   }
-  if (replaced != nullptr) replaced->SetClient(nullptr);
+  if (replaced != nullptr) {
+    replaced->SetClient(nullptr);
+    replaced->Retire();
+  }
   const bool keep_log = replaced != nullptr && policy == NamePolicy::kContinue;
   if (continues != nullptr) *continues = keep_log;
   const Status status = MakeJobDirectory(*job, keep_log);
@@ -136,6 +139,7 @@ Status Supervisor::MakeJobDirectory(const Job& job, bool keep_log) {
 void Supervisor::DropJob(const JobPtr& job) {
   job->AckExit();  // else pos-job stays for somebody to ask
   job->SetClient(nullptr);
+  job->Retire();
   {
     MutexLock lock(&mu_);
     const auto it = jobs_.find(job->name());
