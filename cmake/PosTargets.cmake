@@ -58,32 +58,114 @@ function(pos_test name)
                        PROPERTIES TIMEOUT ${A_TIMEOUT} LABELS "unit;${A_LABELS}")
 endfunction()
 
-# pos_fuzzer(NAME SRCS ... DEPS ... CORPUS dir)
+# pos_instrumented(LIBRARY): LIBRARY_fuzz, the same sources with sanitizers and
+# with the counters that show a fuzzer where its inputs lead; so for every
+# library of the project below it.
+function(pos_instrumented library)
+  if(TARGET ${library}_fuzz)
+    return()
+  endif()
+  get_target_property(_sources ${library} SOURCES)
+  get_target_property(_dir ${library} SOURCE_DIR)
+  get_target_property(_links ${library} LINK_LIBRARIES)
+  get_target_property(_definitions ${library} COMPILE_DEFINITIONS)
+  set(_files)
+  foreach(_source ${_sources})
+    if(NOT _source MATCHES "^(/|\\$<)")
+      set(_source ${_dir}/${_source})
+      get_property(_own SOURCE ${_source} DIRECTORY ${_dir}
+                   PROPERTY COMPILE_DEFINITIONS)
+      set_source_files_properties(${_source} PROPERTIES COMPILE_DEFINITIONS
+                                                        "${_own}")
+    endif()
+    list(APPEND _files ${_source})
+  endforeach()
+  set(_deps)
+  foreach(_link ${_links})
+    set(_ours FALSE)
+    if(TARGET ${_link})
+      get_target_property(_imported ${_link} IMPORTED)
+      get_target_property(_type ${_link} TYPE)
+      if(NOT _imported AND _type STREQUAL "STATIC_LIBRARY")
+        set(_ours TRUE)
+      endif()
+    endif()
+    if(_ours)
+      pos_instrumented(${_link})
+      list(APPEND _deps ${_link}_fuzz)
+    else()
+      list(APPEND _deps ${_link})
+    endif()
+  endforeach()
+  add_library(${library}_fuzz STATIC ${_files})
+  target_link_libraries(${library}_fuzz PUBLIC ${_deps})
+  if(_definitions)
+    target_compile_definitions(${library}_fuzz PRIVATE ${_definitions})
+  endif()
+  target_compile_options(
+    ${library}_fuzz
+    PRIVATE -O1 -fno-omit-frame-pointer
+            -fsanitize=fuzzer-no-link,address,undefined
+            -fno-sanitize-recover=all)
+endfunction()
+
+# pos_fuzzer(NAME SRCS ... DEPS ... CORPUS dir [DICT file])
 # A libFuzzer program and the test NAME_run, which lets it search for
 # POS_FUZZ_SECONDS from the corpus. What it finds is kept below fuzz/.
+# NAME_planted is the same program with a bug (SRCS say where: planted.h), and
+# its test that the search finds it within 20 s: a fuzzer that cannot is no
+# proof of anything.
 set(POS_FUZZ_SECONDS 20 CACHE STRING "How long a test runs a fuzzer")
 function(pos_fuzzer name)
-  cmake_parse_arguments(A "" "CORPUS" "SRCS;DEPS" ${ARGN})
+  cmake_parse_arguments(A "" "CORPUS;DICT" "SRCS;DEPS" ${ARGN})
   if(NOT POS_FUZZ)
     return()
   endif()
-  add_executable(${name} ${A_SRCS})
-  target_link_libraries(${name} PRIVATE pos_options ${A_DEPS})
-  target_compile_options(${name} PRIVATE -fsanitize=fuzzer,address,undefined)
-  target_link_options(${name} PRIVATE -fsanitize=fuzzer,address,undefined)
-  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY
-                                           ${CMAKE_BINARY_DIR}/fuzz)
-  add_dependencies(pos_tests ${name})
+  set(_deps)
+  foreach(_dep ${A_DEPS})
+    pos_instrumented(${_dep})
+    list(APPEND _deps ${_dep}_fuzz)
+  endforeach()
+  set(_options -rss_limit_mb=3000 -timeout=10)
+  if(A_DICT)
+    list(APPEND _options -dict=${CMAKE_CURRENT_SOURCE_DIR}/${A_DICT})
+  endif()
+  set(_corpus ${CMAKE_CURRENT_SOURCE_DIR}/${A_CORPUS})
+  file(GLOB _seeds CONFIGURE_DEPENDS ${_corpus}/*)
+  foreach(_program ${name} ${name}_planted)
+    add_executable(${_program} ${A_SRCS})
+    target_link_libraries(${_program} PRIVATE pos_options ${_deps})
+    target_compile_options(
+      ${_program} PRIVATE -fsanitize=fuzzer,address,undefined
+                          -fno-sanitize-recover=all)
+    target_link_options(${_program} PRIVATE
+                        -fsanitize=fuzzer,address,undefined)
+    set_target_properties(${_program} PROPERTIES RUNTIME_OUTPUT_DIRECTORY
+                                                 ${CMAKE_BINARY_DIR}/fuzz)
+    add_dependencies(pos_tests ${_program})
+  endforeach()
+  target_compile_definitions(${name}_planted PRIVATE POS_FUZZ_PLANTED=1)
   set(_found ${CMAKE_BINARY_DIR}/fuzz/${name}.corpus)
   file(MAKE_DIRECTORY ${_found})
   add_test(NAME ${name}_run${POS_TEST_SUFFIX}
            COMMAND ${name} -max_total_time=${POS_FUZZ_SECONDS}
-                   -rss_limit_mb=3000 -timeout=10 -print_final_stats=1
+                   ${_options} -print_final_stats=1
                    -artifact_prefix=${CMAKE_BINARY_DIR}/fuzz/${name}- ${_found}
-                   ${CMAKE_CURRENT_SOURCE_DIR}/${A_CORPUS})
+                   ${_corpus})
   math(EXPR _timeout "${POS_FUZZ_SECONDS} * 2 + 60")
   set_tests_properties(${name}_run${POS_TEST_SUFFIX}
                        PROPERTIES TIMEOUT ${_timeout} LABELS fuzz)
+  # Seeds as a list, since libFuzzer writes to a directory that it is given.
+  string(REPLACE ";" "," _seeds "${_seeds}")
+  file(WRITE ${CMAKE_BINARY_DIR}/fuzz/${name}.seeds "${_seeds}")
+  add_test(NAME ${name}_planted_run${POS_TEST_SUFFIX}
+           COMMAND ${name}_planted -max_total_time=20 -seed=1 ${_options}
+                   -exact_artifact_path=/dev/null
+                   -seed_inputs=@${CMAKE_BINARY_DIR}/fuzz/${name}.seeds)
+  set_tests_properties(
+    ${name}_planted_run${POS_TEST_SUFFIX}
+    PROPERTIES TIMEOUT 60 LABELS fuzz PASS_REGULAR_EXPRESSION
+               "the planted bug")
 endfunction()
 
 # pos_proto_library(NAME SRCS a.proto ... [GRPC])

@@ -27,7 +27,14 @@ std::string Place(const std::string& file, const YAML::Mark& mark) {
 // yaml-cpp never frees, and depth costs stack.
 class Gatekeeper final : public YAML::EventHandler {
  public:
-  void OnDocumentStart(const YAML::Mark&) override {}
+  void OnDocumentStart(const YAML::Mark& mark) override {
+    // Also what ends yaml-cpp 0.7 on "," at a document's start, which it never
+    // gets past.
+    if (++documents_ > 1) {
+      throw YAML::ParserException(mark,
+                                  "a second document; a configuration is one");
+    }
+  }
   void OnDocumentEnd() override {}
   void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
   void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t,
@@ -56,6 +63,7 @@ class Gatekeeper final : public YAML::EventHandler {
   }
 
   int depth_ = 0;
+  int documents_ = 0;
 };
 
 // Turns a file and overrides into Values, collecting mistakes.
@@ -240,10 +248,6 @@ Result<Config> Config::Parse(std::string_view text, const std::string& file,
     while (parser.HandleNextDocument(gatekeeper)) {
     }
     const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(text));
-    if (documents.size() > 1) {
-      return Invalid(Place(file, documents[1].Mark()) +
-                     ": a second document; a configuration is one");
-    }
     if (!documents.empty()) loader.TakeDocument(documents[0]);
   } catch (const YAML::Exception& error) {
     return Invalid(Place(file, error.mark) + ": " + error.msg);

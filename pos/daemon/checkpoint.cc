@@ -48,15 +48,16 @@ CheckpointRun::CheckpointRun(Supervisor* supervisor, std::shared_ptr<Job> job,
 
 Status CheckpointRun::Report(const std::string& phase, std::uint64_t done_bytes,
                              std::uint64_t total_bytes) {
-  v1::Progress progress;
-  progress.set_phase(phase);
-  progress.set_done_bytes(done_bytes);
-  progress.set_total_bytes(total_bytes);
-  if (!progress_(progress)) cancelled_ = true;
-  return cancelled_ ? Aborted("the checkpoint was cancelled") : Status();
+  shown_.set_phase(phase);
+  shown_.set_done_bytes(done_bytes);
+  shown_.set_total_bytes(total_bytes);
+  return Cancelled() ? Aborted("the checkpoint was cancelled") : Status();
 }
 
-bool CheckpointRun::Cancelled() { return !Report("wait").ok(); }
+bool CheckpointRun::Cancelled() {
+  if (!progress_(shown_) || supervisor_->ending()) cancelled_ = true;
+  return cancelled_;
+}
 
 Status CheckpointRun::ForEach(const std::function<Status(Member*)>& step) {
   std::vector<std::thread> threads;

@@ -86,6 +86,7 @@ class CheckpointRun {
   std::unique_ptr<ckpt::Draft> draft_;
   std::string criu_dir_;
   ckpt::Manifest manifest_;
+  v1::Progress shown_;
   bool cancelled_ = false;
   bool frozen_ = false;       // the tree waits for a verdict
   bool dump_failed_ = false;  // the Dump request has been answered

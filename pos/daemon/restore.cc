@@ -49,7 +49,7 @@ RestoreRun::RestoreRun(Supervisor* supervisor, Caller caller,
 Status RestoreRun::Report(const std::string& phase) {
   v1::Progress progress;
   progress.set_phase(phase);
-  if (!progress_(progress)) cancelled_ = true;
+  if (!progress_(progress) || supervisor_->ending()) cancelled_ = true;
   return cancelled_ ? Aborted("the restore was cancelled") : Status();
 }
 

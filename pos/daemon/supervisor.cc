@@ -126,15 +126,14 @@ Status Supervisor::Start() {
   return ListenForAttaches();
 }
 
-void Supervisor::Shutdown(bool keep_jobs) {
+void Supervisor::EndJobs() {
   std::vector<JobPtr> jobs;
   {
     MutexLock lock(&mu_);
     shutting_down_ = true;
     for (const auto& [name, job] : jobs_) jobs.push_back(job);
   }
-  if (attach_watch_ != 0) loop_->Remove(attach_watch_);
-  if (keep_jobs) return;
+  ending_.store(true);
   std::vector<std::thread> stops;
   for (const JobPtr& job : jobs) {
     if (!job->record().alive()) continue;
@@ -146,6 +145,18 @@ void Supervisor::Shutdown(bool keep_jobs) {
     });
   }
   for (std::thread& stop : stops) stop.join();
+}
+
+void Supervisor::Shutdown(bool keep_jobs) {
+  std::vector<JobPtr> jobs;
+  {
+    MutexLock lock(&mu_);
+    shutting_down_ = true;
+    for (const auto& [name, job] : jobs_) jobs.push_back(job);
+  }
+  if (attach_watch_ != 0) loop_->Remove(attach_watch_);
+  if (keep_jobs) return;
+  EndJobs();
   // Posted as well when a job ends, but what is posted may be dropped now.
   for (const JobPtr& job : jobs) {
     job->AckExit();

@@ -72,8 +72,11 @@ class Supervisor : public ControlApi {
 
   // Opens the store, finds what an earlier posd left behind, serves attaches.
   Status Start();
-  // `keep_jobs`: they go on without posd; else they are stopped first.
-  void Shutdown(bool keep_jobs);
+  // Starts no job any more, cancels checkpoints and restores, stops the jobs.
+  // Who waits for one still learns how it ended.
+  void EndJobs() POS_EXCLUDES(mu_);
+  // The end. `keep_jobs`: they go on without posd; else EndJobs first.
+  void Shutdown(bool keep_jobs) POS_EXCLUDES(mu_);
   // For operations that begin later.
   void SetTunables(const SupervisorTunables& tunables) POS_EXCLUDES(mu_);
 
@@ -201,6 +204,8 @@ class Supervisor : public ControlApi {
   Result<std::string> Criu() const;
 
   [[nodiscard]] SupervisorTunables tunables() POS_EXCLUDES(mu_);
+  // In EndJobs: operations should give up.
+  [[nodiscard]] bool ending() const { return ending_.load(); }
 
   const SupervisorOptions options_;
   std::string jobs_dir_;
@@ -217,6 +222,7 @@ class Supervisor : public ControlApi {
 
   // Connections are closed from here on: that says nothing about their jobs.
   std::atomic<bool> leaving_{false};
+  std::atomic<bool> ending_{false};
   Mutex mu_;
   SupervisorTunables tunables_ POS_GUARDED_BY(mu_);
   std::map<std::string, JobPtr> jobs_ POS_GUARDED_BY(mu_);

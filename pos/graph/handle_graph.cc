@@ -12,9 +12,13 @@ HandleId MakeId(HandleKind kind, std::uint32_t generation,
          (std::uint64_t{generation & 0xffffff} << 32) | index;
 }
 
+constexpr std::uint8_t kAliveBit = 1;
+constexpr std::uint8_t kNotMadeBit = 2;
+
 void Clear(Handle* handle) {
   handle->parents = {};
   handle->alive = false;
+  handle->made = true;
   handle->released = false;
   handle->children = 0;
   handle->parser_word = 0;
@@ -61,7 +65,7 @@ Handle* HandleGraph::At(std::uint32_t index) const {
 Handle* HandleGraph::Resolve(HandleKind kind, HandleId id) const {
   Handle* const handle = At(IndexOf(id));
   if (handle == nullptr || handle->id != id || handle->kind != kind ||
-      !handle->alive) {
+      !handle->alive || !handle->made) {
     return nullptr;
   }
   return handle;
@@ -117,7 +121,8 @@ void HandleGraph::Save(ByteWriter* out) const {
     for (const Handle* parent : handle->parents) {
       out->Put(parent == nullptr ? HandleId{0} : parent->id);
     }
-    out->Put(static_cast<std::uint8_t>(handle->alive));
+    out->Put(static_cast<std::uint8_t>((handle->alive ? kAliveBit : 0) |
+                                       (handle->made ? 0 : kNotMadeBit)));
     out->Put(static_cast<std::uint8_t>(handle->released));
     out->Put(static_cast<std::uint8_t>(handle->materialized));
     out->Put(handle->created_at);
@@ -199,7 +204,9 @@ Status HandleGraph::LoadOne(ByteReader* in, std::uint64_t* after) {
   }
   place.used = true;
   ++count_;
-  handle->alive = in->Get<std::uint8_t>() != 0;
+  const auto state = in->Get<std::uint8_t>();
+  handle->alive = (state & kAliveBit) != 0;
+  handle->made = (state & kNotMadeBit) == 0;
   handle->released = in->Get<std::uint8_t>() != 0;
   handle->materialized = in->Get<std::uint8_t>() != 0;
   handle->created_at = in->Get<std::uint64_t>();

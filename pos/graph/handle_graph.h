@@ -48,7 +48,11 @@ struct Handle {
   std::array<Handle*, 2> parents{};
 
   // Parser.
-  bool alive = false;            // the client may name it
+  bool alive = false;            // the client may name it, once it is `made`
+  // The parser clears it for what the worker has yet to make, and sets it when
+  // the worker says so, which is before the client learns the id. A client that
+  // guesses one earlier names nothing.
+  bool made = true;
   bool released = false;         // the worker is done with it
   std::uint32_t children = 0;    // handles whose parent this is
   std::uint64_t created_at = 0;  // order of creation within the session
@@ -72,7 +76,7 @@ class HandleGraph {
   // A new handle; nullptr when 2^24 are alive.
   Handle* Create(HandleKind kind, Handle* parent0 = nullptr,
                  Handle* parent1 = nullptr);
-  // The living handle of that kind and id, or nullptr.
+  // The living handle of that kind and id that is made, or nullptr.
   [[nodiscard]] Handle* Resolve(HandleKind kind, HandleId id) const;
   // The handle of that id, dead or alive; nullptr when it is gone.
   [[nodiscard]] Handle* Find(HandleId id) const;

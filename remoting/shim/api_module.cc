@@ -149,9 +149,9 @@ CUresult UnloadLibrary(CUlibrary handle) {
 CUresult GetKernel(CUkernel* out, CUlibrary handle, const char* name) {
   if (out == nullptr || name == nullptr) return CUDA_ERROR_INVALID_VALUE;
   Driver& driver = Driver::Get();
-  Context* context = nullptr;
-  CUresult result = driver.Current(&context);
-  if (result != CUDA_SUCCESS) return result;
+  if (const CUresult ready = driver.Ready(); ready != CUDA_SUCCESS) {
+    return ready;
+  }
   Library* const library = FindLibrary(handle);
   if (library == nullptr) return CUDA_ERROR_INVALID_HANDLE;
   {
@@ -162,12 +162,16 @@ CUresult GetKernel(CUkernel* out, CUlibrary handle, const char* name) {
       return CUDA_SUCCESS;
     }
   }
-  Module* module = nullptr;
-  result = ModuleOf(library, context, &module);
-  if (result != CUDA_SUCCESS) return result;
+  // Libraries belong to no context, and the runtime asks for kernels before a
+  // thread has one. Whether there is such a kernel is known where the library
+  // is loaded; without any context the launch will say.
   Function* function = nullptr;
-  result = FindFunction(module, name, &function);
-  if (result != CUDA_SUCCESS) return result;
+  if (Context* const context = driver.CurrentOrPrimary()) {
+    Module* module = nullptr;
+    CUresult result = ModuleOf(library, context, &module);
+    if (result == CUDA_SUCCESS) result = FindFunction(module, name, &function);
+    if (result != CUDA_SUCCESS) return result;
+  }
 
   MutexLock lock(&driver.code_mu);
   std::uint64_t& known = library->kernels[name];
@@ -182,7 +186,7 @@ CUresult GetKernel(CUkernel* out, CUlibrary handle, const char* name) {
     kernel->id.store(id, std::memory_order_release);
     known = id;
   }
-  function->kernel = known;
+  if (function != nullptr) function->kernel = known;
   *out = reinterpret_cast<CUkernel>(known);
   return CUDA_SUCCESS;
 }

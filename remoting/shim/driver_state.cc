@@ -228,6 +228,15 @@ CUresult Driver::Current(Context** context) const {
   return CUDA_SUCCESS;
 }
 
+Context* Driver::CurrentOrPrimary() const {
+  Context* context = nullptr;
+  if (Current(&context) == CUDA_SUCCESS) return context;
+  for (Context* const primary : primaries_) {
+    if (primary->runner_id.load(std::memory_order_acquire) != 0) return primary;
+  }
+  return nullptr;
+}
+
 CUresult Driver::OwnStream(Context* context, std::uint64_t* id) {
   ThreadState* const thread = CurrentThread();
   const std::uint64_t generation =
@@ -256,6 +265,23 @@ CUresult Driver::OwnStream(Context* context, std::uint64_t* id) {
   thread->own_streams.push_back({generation, out.stream});
   *id = out.stream;
   return CUDA_SUCCESS;
+}
+
+void Driver::DropOwnStreams(ThreadState* thread) {
+  if (thread->own_streams.empty() || Ready() != CUDA_SUCCESS) return;
+  for (const ThreadState::OwnStream& own : thread->own_streams) {
+    Stream* const stream = streams.Get(own.stream);
+    // Its context may have taken it along.
+    if (stream == nullptr ||
+        stream->context->generation.load(std::memory_order_acquire) !=
+            own.context_generation) {
+      continue;
+    }
+    stream->id.store(0, std::memory_order_release);
+    // What is on it is still done. Nobody is there to hear of an error.
+    (void)CallNoOut(cuda::StreamDestroyArgs{.stream = own.stream});
+  }
+  thread->own_streams.clear();
 }
 
 CUresult Driver::Resolve(CUstream handle, bool per_thread, Context** context,

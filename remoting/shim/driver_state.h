@@ -182,9 +182,13 @@ class Driver {
   }
   // Ready, and the thread has an active current context.
   CUresult Current(Context** context) const;
+  // The thread's current context, else an active primary one, else nullptr.
+  [[nodiscard]] Context* CurrentOrPrimary() const;
   // The runner's stream behind a handle: 0, 1 and 2 stand for default streams.
   CUresult Resolve(CUstream stream, bool per_thread, Context** context,
                    std::uint64_t* id);
+  // At the end of a thread: destroys the streams that were its default ones.
+  void DropOwnStreams(ThreadState* thread);
   // The runner's function behind a CUfunction or a CUkernel.
   CUresult ResolveFunction(CUfunction handle, Context* context,
                            Function** function);

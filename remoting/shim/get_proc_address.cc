@@ -5,10 +5,10 @@
 // one. Where it asks for the per-thread-default-stream variant and there is
 // one, it gets that.
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <cstring>
 #include <string_view>
+#include <vector>
 
 #include "remoting/shim/driver.h"
 
@@ -32,7 +32,7 @@ void* AddressOf(F* function) {
 
 const auto& Table() {
   static const auto& table = *new auto([] {
-    std::array rows = {
+    std::vector<Row> rows = {
 #define POS_CU_SYMBOL(symbol, name, version, variant, status) \
   Row{#name, version, variant, AddressOf(&::symbol)},
 #include "pos/cuda_impl/api/symbols.def"

@@ -80,6 +80,8 @@ struct LocalStorage {
     Destructor destructor = nullptr;
   };
   std::map<std::pair<const Context*, void*>, Value> values POS_GUARDED_BY(mu);
+  // Counts changes; what a thread remembers is good until the next one.
+  std::atomic<std::uint64_t> version{1};
 };
 
 LocalStorage& Storage() {
@@ -100,6 +102,7 @@ CUresult StoragePut(CUcontext handle, void* key, void* value,
   LocalStorage& storage = Storage();
   MutexLock lock(&storage.mu);
   storage.values[{context, key}] = {value, destructor};
+  storage.version.fetch_add(1, std::memory_order_release);
   return CUDA_SUCCESS;
 }
 
@@ -108,6 +111,7 @@ CUresult StorageDelete(CUcontext handle, void* key) {
   if (context == nullptr) return CUDA_ERROR_INVALID_CONTEXT;
   LocalStorage& storage = Storage();
   MutexLock lock(&storage.mu);
+  storage.version.fetch_add(1, std::memory_order_release);
   return storage.values.erase({context, key}) != 0 ? CUDA_SUCCESS
                                                    : CUDA_ERROR_INVALID_HANDLE;
 }
@@ -122,22 +126,21 @@ CUresult StorageGet(void** value, CUcontext handle, void* key) {
     const Context* context = nullptr;
     void* key = nullptr;
     void* value = nullptr;
-    std::uint64_t generation = 0;
+    std::uint64_t version = 0;
   };
   thread_local Cached cached;
-  const std::uint64_t generation =
-      context->generation.load(std::memory_order_acquire);
+  LocalStorage& storage = Storage();
   if (cached.context == context && cached.key == key &&
-      cached.generation == generation && generation != 0) {
+      cached.version == storage.version.load(std::memory_order_acquire)) {
     *value = cached.value;
     return CUDA_SUCCESS;
   }
-  LocalStorage& storage = Storage();
   MutexLock lock(&storage.mu);
   const auto it = storage.values.find({context, key});
   if (it == storage.values.end()) return CUDA_ERROR_INVALID_HANDLE;
   *value = it->second.value;
-  cached = {context, key, *value, generation};
+  cached = {context, key, *value,
+            storage.version.load(std::memory_order_relaxed)};
   return CUDA_SUCCESS;
 }
 
@@ -146,6 +149,7 @@ void RunDestructors(Context* context) {
   std::vector<std::pair<void*, LocalStorage::Value>> ending;
   {
     MutexLock lock(&storage.mu);
+    storage.version.fetch_add(1, std::memory_order_release);
     for (auto it = storage.values.begin(); it != storage.values.end();) {
       if (it->first.first == context) {
         ending.emplace_back(it->first.second, it->second);

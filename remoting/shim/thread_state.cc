@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "remoting/shim/driver_state.h"
+
 namespace pos::shim {
 namespace {
 
@@ -15,9 +17,13 @@ __attribute__((tls_model("initial-exec"))) thread_local ThreadState* t_state =
 pthread_key_t ExitKey() {
   static const pthread_key_t key = [] {
     pthread_key_t k = 0;
-    ::pthread_key_create(&k, [](void* state) {
+    ::pthread_key_create(&k, [](void* value) {
+      auto* const state = static_cast<ThreadState*>(value);
+      // Other keys' destructors may have called in and made a new state.
+      if (t_state == nullptr) t_state = state;
+      Driver::Get().DropOwnStreams(state);
       t_state = nullptr;
-      ThreadRegistry::Get().Release(static_cast<ThreadState*>(state));
+      ThreadRegistry::Get().Release(state);
     });
     return k;
   }();

@@ -159,6 +159,7 @@ TEST(Config, WhatIsNotYamlIsRefusedWithItsPlace) {
   EXPECT_THAT(Mistake("log: {level: info\n"), StartsWith("posd.yaml:2:1: "));
   EXPECT_THAT(Mistake("log:\n\tlevel: info\n"), StartsWith("posd.yaml:"));
   EXPECT_THAT(Mistake("a: 1\n---\nb: 2\n"), HasSubstr("second document"));
+  EXPECT_THAT(Mistake(","), HasSubstr("second document"));
   EXPECT_THAT(Mistake("log: *nobody\n"), StartsWith("posd.yaml:1:"));
   EXPECT_THAT(Mistake("log: &x\n  level: *x\n"),
               StartsWith("posd.yaml:2:10: aliases"));

@@ -13,7 +13,7 @@ from harness import (CliError, Failure, expect, expect_equal, needs_program,
                      tail, wait_until)
 
 # They use calls that POS does not have yet (cuMemcpy2D, cuLaunchHostFunc).
-NOT_YET = ("stencil", "streams_events", "streams_events_shared")
+NOT_YET = ()
 # What a disturbed run should take, undisturbed: long enough to be hit.
 TARGET_S = 1.2
 MOST_ITERATIONS = 20000

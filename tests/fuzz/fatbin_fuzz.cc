@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 
+#include "planted.h"
 #include "pos/cuda_impl/fatbin/cubin.h"
 #include "pos/cuda_impl/fatbin/fatbin.h"
 
@@ -14,6 +15,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data,
   const auto entries = pos::fatbin::ListEntries(image);
   if (!entries.ok()) return 0;
   for (const pos::fatbin::Entry& entry : *entries) {
+    pos::fuzz::PlantedBug(entry.sm > 200 &&
+                          entry.compression ==
+                              pos::fatbin::Compression::kUnknown);
     // Large sizes are covered by tests; here they would only be slow.
     if (entry.code_bytes > (1u << 20)) continue;
     const auto code = pos::fatbin::ReadCode(entry);

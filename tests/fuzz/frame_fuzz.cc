@@ -16,6 +16,7 @@
 #include <set>
 #include <span>
 
+#include "planted.h"
 #include "pos/base/log.h"
 #include "pos/call/context_pool.h"
 #include "pos/cuda_impl/api/calls.h"
@@ -95,6 +96,8 @@ class CheckedParser : public ApiParser {
     if ((context->flags & wire::kFrameBulkOut) != 0) {
       Require(port_->BulkOut(*context).size() == context->bulk_bytes);
     }
+    fuzz::PlantedBug(static_cast<cuda::Op>(info.op) == cuda::Op::kFill &&
+                     context->Args<cuda::FillArgs>().rows > 1000);
     // A client may ask for a gigabyte of code images at a time; the fuzzer has
     // no need to.
     if (static_cast<cuda::Op>(info.op) == cuda::Op::kBlobCreate &&
@@ -102,7 +105,13 @@ class CheckedParser : public ApiParser {
       context->result = 1;
       return Outcome::kAnswered;
     }
-    return parser_->Parse(context);
+    const Outcome outcome = parser_->Parse(context);
+    // A copy out of memory that there is, to more than one unit of staging.
+    fuzz::PlantedBug(outcome == Outcome::kForward &&
+                     static_cast<cuda::Op>(info.op) ==
+                         cuda::Op::kCopyFromDevice &&
+                     context->bulk_bytes > wire::kLeaseBytes);
+    return outcome;
   }
   void OnNotice(const Notice& notice) override { parser_->OnNotice(notice); }
 

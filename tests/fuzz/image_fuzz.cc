@@ -15,6 +15,7 @@
 #include <span>
 #include <vector>
 
+#include "accepted.h"
 #include "ckpt/format/chunk_index.h"
 #include "ckpt/format/digest.h"
 #include "ckpt/format/known.h"
@@ -23,6 +24,7 @@
 #include "ckpt/format/record.h"
 #include "ckpt/pack/codec.h"
 #include "ckpt/pack/pack_set.h"
+#include "planted.h"
 #include "pos/base/fd.h"
 
 namespace pos::ckpt {
@@ -55,16 +57,19 @@ Bytes Repaired(std::span<const std::byte> file, FileKind kind) {
   return content;
 }
 
-void TryManifest(std::span<const std::byte> bytes) {
+// Whether it is a manifest.
+bool TryManifest(std::span<const std::byte> bytes) {
   SpanSource source(bytes);
   const Result<Manifest> manifest = ReadManifest(&source, "fuzz");
-  if (!manifest.ok()) return;
+  if (!manifest.ok()) return false;
+  fuzz::PlantedBug(manifest->totals.rounds > 0xffff);
   // What was accepted can be written, and reads as the same.
   const UniqueFd fd(::memfd_create("fuzz", MFD_CLOEXEC));
   if (!WriteManifest(*manifest, StoreId(), fd.get(), "fuzz").ok()) std::abort();
   auto again = FdSource::Open(fd.get(), "fuzz");
   const Result<Manifest> copy = ReadManifest(again->get(), "fuzz");
   if (!copy.ok() || !(*copy == *manifest)) std::abort();
+  return true;
 }
 
 void TryIndex(std::span<const std::byte> bytes) {
@@ -140,6 +145,13 @@ void TryChunk(std::span<const std::byte> bytes) {
 }  // namespace
 }  // namespace pos::ckpt
 
+extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data,
+                                               std::size_t size,
+                                               std::size_t max_size,
+                                               unsigned seed) {
+  return pos::fuzz::AcceptedInputs().Mutate(data, size, max_size, seed);
+}
+
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data,
                                       std::size_t size) {
   using pos::ckpt::FileKind;
@@ -148,7 +160,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data,
   switch (data[0] % 5) {
     case 0:
       pos::ckpt::TryManifest(bytes);
-      pos::ckpt::TryManifest(pos::ckpt::Repaired(bytes, FileKind::kManifest));
+      if (pos::ckpt::TryManifest(
+              pos::ckpt::Repaired(bytes, FileKind::kManifest))) {
+        pos::fuzz::AcceptedInputs().Add(
+            {reinterpret_cast<const char*>(data), size});
+      }
       break;
     case 1:
       pos::ckpt::TryIndex(bytes);

@@ -2,6 +2,8 @@
 """The checks of this directory find what they are for: each gets a small tree
 with one thing wrong."""
 import pathlib
+import subprocess
+import sys
 import tempfile
 import unittest
 
@@ -116,6 +118,39 @@ class Lint(unittest.TestCase):
         self.expect(style_test.check,
                     {"pos/runner/controller_handle.cc": "\n"},
                     "no longer an exception")
+
+    def coverage(self, root, *options):
+        script = pathlib.Path(__file__).resolve().parents[2]
+        done = subprocess.run(
+            [sys.executable, "-B", script / "scripts/gen-coverage", *options,
+             root], capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    def test_coverage(self):
+        row = "POS_CU_SYMBOL(cuMemFree_v2, cuMemFree, 3020, kLegacy, kServed)\n"
+        with tempfile.TemporaryDirectory() as directory:
+            api = pathlib.Path(directory, "pos/cuda_impl/api")
+            api.mkdir(parents=True)
+            pathlib.Path(directory, "docs").mkdir()
+            (api / "symbols.def").write_text("// head\n" + row)
+            (api / "calls.def").write_text(
+                "// head\nPOS_CALL(6,  MemFree, kWorker,   kNone,\n")
+            status, text = self.coverage(directory, "--check")
+            self.assertEqual(status, 1)
+            self.assertIn("is stale", text)
+            self.assertEqual(self.coverage(directory), (0, ""))
+            self.assertEqual(self.coverage(directory, "--check"), (0, ""))
+            with open(api / "symbols.def", "a") as table:
+                table.write(row.replace("_v2", "").replace("kS", "kRef")
+                            .replace("erved", "used"))
+            status, text = self.coverage(directory, "--check")
+            self.assertEqual(status, 1)
+            self.assertIn("Refused versions of these", text)
+            with open(api / "symbols.def", "a") as table:
+                table.write(row.replace("kServed", "kMaybe"))
+            status, text = self.coverage(directory, "--check")
+            self.assertEqual(status, 1)
+            self.assertIn("3 rows, understood 2", text)
 
 
 if __name__ == "__main__":

@@ -72,6 +72,10 @@ ALLOWED = [
      "nothing may happen for that long"),
     ("tests/pos/job/unit_test.cc", "SleepNs(",
      "a rate limit of one attempt a second"),
+    ("tests/pos/cuda_impl/ptx/reference_cvt.cc", "volatile",
+     "no folding of what has to be rounded at run time"),
+    ("tests/pos/cuda_impl/ptx/reference_float.cc", "volatile",
+     "no folding of what has to be rounded at run time"),
     ("tests/pos/job/victim.cc", "volatile", "written by a signal handler"),
 ]
 

@@ -2,6 +2,7 @@
 #ifndef POS_TESTS_SUPPORT_TEST_SESSION_H_
 #define POS_TESTS_SUPPORT_TEST_SESSION_H_
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -86,6 +87,7 @@ class TestSession {
     EXPECT_EQ(
         ::ftruncate(file.get(), static_cast<off_t>(options.layout.host_bytes)),
         0);
+    host_fd_.Reset(::fcntl(file.get(), F_DUPFD_CLOEXEC, 0));
     auto window = TmpfsWindow::Create(std::move(file), options.layout.host_base,
                                       options.layout.host_bytes);
     EXPECT_TRUE(window.ok()) << window.status().ToString();
@@ -104,6 +106,10 @@ class TestSession {
   Session& operator*() { return *session_; }
   RingServer* ring() { return session_->ring(); }
   TestLedger& ledger() { return ledger_; }
+  [[nodiscard]] int host_fd() const { return host_fd_.get(); }
+  [[nodiscard]] const cuda::ArenaLayout& layout() const {
+    return options_.layout;
+  }
   void Destroy() { session_.reset(); }
   [[nodiscard]] int malformed() const { return malformed_.load(); }
 
@@ -113,6 +119,7 @@ class TestSession {
   std::atomic<int> malformed_{0};
   Mutex mu_;
   Status reason_ POS_GUARDED_BY(mu_);
+  UniqueFd host_fd_;
   std::unique_ptr<TmpfsWindow> window_;
   std::unique_ptr<Session> session_;
 };

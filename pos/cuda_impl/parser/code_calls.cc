@@ -69,6 +69,7 @@ ApiParser::Outcome CudaParser::ParseModuleLoad(ApiContext* context,
   if (module == nullptr) {
     return Refuse(context, CUDA_ERROR_OUT_OF_MEMORY, "too many handles");
   }
+  module->made = false;
   context->handles = {owner, module, blob};
   context->Out<ModuleLoadOut>().module = module->id;
   return Outcome::kForward;
@@ -100,6 +101,7 @@ ApiParser::Outcome CudaParser::ParseModuleFunction(
   if (function == nullptr) {
     return Refuse(context, CUDA_ERROR_OUT_OF_MEMORY, "too many handles");
   }
+  function->made = false;
   context->handles[1] = function;
   context->Out<ModuleFunctionOut>().function = function->id;
   return Outcome::kForward;

@@ -24,6 +24,9 @@ void CudaParser::OnNotice(const Notice& notice) {
     case kNoticeHandleGone:
       state_->graph.Release(notice.handle);
       break;
+    case kNoticeHandleMade:
+      notice.handle->made = true;
+      break;
     case kNoticeRangeFree:
       FreeBlock(notice.a);
       break;
@@ -94,6 +97,7 @@ ApiParser::Outcome CudaParser::CreateChild(ApiContext* context, HandleKind kind,
   if (handle == nullptr) {
     return Refuse(context, CUDA_ERROR_OUT_OF_MEMORY, "too many handles");
   }
+  handle->made = false;
   context->handles[1] = handle;
   *out_id = handle->id;
   return Outcome::kForward;
@@ -151,6 +155,8 @@ ApiParser::Outcome CudaParser::ParseCtxCreate(ApiContext* context,
   }
   handle->parser_word = static_cast<std::uint64_t>(args.device);
   stream->parser_word = kDefaultStream;
+  handle->made = false;
+  stream->made = false;
   context->handles = {handle, stream, nullptr};
   auto& out = context->Out<CtxCreateOut>();
   out.context = handle->id;

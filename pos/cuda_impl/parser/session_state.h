@@ -63,6 +63,7 @@ enum NoticeKinds : std::uint32_t {
   kNoticeVariable = 4,      // a: address, b: bytes, c: module's device; handle:
                             // the context
   kNoticeVariableGone = 5,  // a: address
+  kNoticeHandleMade = 6,    // handle: there is a device object
 };
 
 struct SessionState {

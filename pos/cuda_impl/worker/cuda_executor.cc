@@ -156,6 +156,11 @@ void CudaExecutor::CheckFaults() {
   port_->SetSticky(error);
 }
 
+void CudaExecutor::Made(Handle* handle) {
+  handle->materialized = true;
+  notices_->Post({.what = kNoticeHandleMade, .handle = handle});
+}
+
 void CudaExecutor::Gone(Handle* handle) {
   handle->object.reset();
   handle->materialized = false;
@@ -166,7 +171,7 @@ ApiExecutor::Outcome CudaExecutor::Created(ApiContext* context, Handle* handle,
                                            const Status& status,
                                            DeviceError error) {
   if (status.ok()) {
-    handle->materialized = true;
+    Made(handle);
     handle->recipe.Record(*context, 0, {});
     return Outcome::kDone;
   }
@@ -230,9 +235,7 @@ ApiExecutor::Outcome CudaExecutor::ExecCtxCreate(ApiContext* context,
   Handle* const handle = context->handles[0];
   Handle* const stream = context->handles[1];
   const Status status = MakeContext(handle, stream, args);
-  if (!status.ok()) {
-    Gone(stream);
-  }
+  status.ok() ? Made(stream) : Gone(stream);
   return Created(context, handle, status, CUDA_ERROR_OUT_OF_MEMORY);
 }
 

@@ -87,6 +87,7 @@ class CudaExecutor : public ApiExecutor {
   // Tells the client about faults; for calls that report them.
   void CheckFaults();
   [[nodiscard]] DeviceError TakeDropped();
+  void Made(Handle* handle);
   void Gone(Handle* handle);
 
   const SessionState* const state_;

@@ -155,7 +155,7 @@ ApiExecutor::Outcome CudaExecutor::ExecModuleLoad(ApiContext* context,
     context->reply_bytes = static_cast<std::uint32_t>(bytes);
     return outcome;
   }
-  handle->materialized = true;
+  Made(handle);
   handle->recipe.Record(*context, 0, ObjectOf<ModuleObject>(handle)->placed);
   return Outcome::kDone;
 }

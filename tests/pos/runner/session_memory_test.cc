@@ -355,6 +355,38 @@ TEST_P(SessionMemory, UnloadThatEndsAfterItsContextUnloadsNothing) {
   ASSERT_EQ(CallModuleFunction(second, "one"), 0);
 }
 
+// A client that guesses the id of what is being made, which then fails: the
+// guess names nothing, whatever the order in which the stages see the calls.
+TEST_P(SessionMemory, IdsCannotBeUsedBeforeTheyAreTold) {
+  const auto next_id = [](std::uint64_t id) { return id + (1ull << 32); };
+  const SessionClient::Context first = client_.MakeContext();
+  EXPECT_EQ(client_.Call(cuda::CtxDestroyArgs{.context = first.id}), 0);
+  client_.Call(cuda::MemGetInfoArgs{.context = first.id});  // settles
+  ASSERT_TRUE(session_->Quiesce(Deadline::AfterMs(20000)).ok());
+  device_.FailNextCreate();
+  const std::uint64_t guess = next_id(first.id);
+  const std::uint32_t context =
+      client_.Begin(cuda::CtxCreateArgs{.device = 0, .flags = 0});
+  std::vector<std::uint32_t> guesses = {
+      client_.Begin(
+          cuda::StreamCreateArgs{.context = guess, .flags = 0, .priority = 0}),
+      client_.Begin(
+          cuda::EventCreateArgs{.context = guess, .flags = 0, .reserved = 0}),
+      client_.Begin(cuda::CtxSynchronizeArgs{.context = guess}),
+      client_.Begin(cuda::MemAllocArgs{.context = guess, .bytes = 4096}),
+      client_.Begin(cuda::CtxDestroyArgs{.context = guess}),
+  };
+  session_->Resume();
+  EXPECT_EQ(client_.Await(context), CUDA_ERROR_OUT_OF_MEMORY);
+  for (const std::uint32_t slot : guesses) {
+    EXPECT_EQ(client_.Await(slot), CUDA_ERROR_INVALID_CONTEXT);
+  }
+  client_.Call(cuda::MemGetInfoArgs{.context = guess});
+  const SessionClient::Context second = client_.MakeContext();
+  EXPECT_EQ(second.id, next_id(guess)) << "the guess was none";
+  EXPECT_EQ(session_.ledger().used(), 0u);
+}
+
 INSTANTIATE_TEST_SUITE_P(StageThreads, SessionMemory,
                          ::testing::Values(1, 2, 3),
                          ::testing::PrintToStringParamName());

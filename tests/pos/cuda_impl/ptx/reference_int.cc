@@ -7,6 +7,8 @@
 namespace pos::ptx::testing {
 namespace {
 
+__extension__ using Unsigned = unsigned __int128;
+
 constexpr std::uint32_t kWord = 4;
 
 bool IsSigned(Type type) { return ClassOf(type) == TypeClass::kSigned; }
@@ -21,19 +23,12 @@ Wide Clamp(Wide value, Wide low, Wide high) {
   return std::min(std::max(value, low), high);
 }
 
-// A half of a product, or all of it.
+// A half of a product, or all of it. The product of two 64-bit numbers may need
+// an unsigned type; its bits are the same.
 Wide Product(const OpcodeInfo& op, Wide a, Wide b, std::uint32_t bytes) {
-  const Wide product = a * b;  // 64 x 64 bits: high half below
-  if (!op.Has("hi")) return product;
-  if (bytes < 8) return product >> (8 * bytes);
-  // By 32-bit digits, since an unsigned product may not fit.
-  const bool negative = (a < 0) != (b < 0);
-  const auto x = static_cast<std::uint64_t>(a < 0 ? -a : a);
-  const auto y = static_cast<std::uint64_t>(b < 0 ? -b : b);
-  __extension__ using Unsigned = unsigned __int128;
-  Unsigned size = static_cast<Unsigned>(x) * y;
-  if (negative) size = ~size + 1;
-  return static_cast<Wide>(static_cast<std::uint64_t>(size >> 64));
+  const auto product =
+      static_cast<Wide>(static_cast<Unsigned>(a) * static_cast<Unsigned>(b));
+  return op.Has("hi") ? product >> (8 * bytes) : product;
 }
 
 Wide Multiply24(const OpcodeInfo& op, std::uint64_t a, std::uint64_t b) {
@@ -77,7 +72,10 @@ std::optional<Wide> Arithmetic(const OpcodeInfo& op, Wide a, Wide b, Wide c,
   if (op.base == "add") return limit(a + b);
   if (op.base == "sub") return limit(a - b);
   if (op.base == "mul") return Product(op, a, b, bytes);
-  if (op.base == "mad") return limit(Product(op, a, b, bytes) + c);
+  if (op.base == "mad") {
+    const auto product = static_cast<Unsigned>(Product(op, a, b, bytes));
+    return limit(static_cast<Wide>(product + static_cast<Unsigned>(c)));
+  }
   if (op.base == "div") return Quotient(a, b, false);
   if (op.base == "rem") return Quotient(a, b, true);
   if (op.base == "sad") return (a < b ? b - a : a - b) + c;
