@@ -113,7 +113,7 @@ void Controller::OnListener() {
   if (!fd.ok()) return;
   const Result<PeerCredentials> peer = ControlChannel::Peer(fd->get());
   // The socket lies in posd's own directory; this is the second lock.
-  if (!peer.ok() || peer->uid != 0) {
+  if (!peer.ok() || peer->uid != posd_uid_) {
     POS_LOG(kWarning, "connection refused",
             {{"uid", peer.ok() ? static_cast<int>(peer->uid) : -1}});
     return;

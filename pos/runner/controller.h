@@ -10,6 +10,9 @@
 #ifndef POS_RUNNER_CONTROLLER_H_
 #define POS_RUNNER_CONTROLLER_H_
 
+#include <sys/types.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -43,6 +46,8 @@ class Controller {
  private:
   using Message = ControlChannel::Message;
   static constexpr std::uint64_t kOrphanMs = 120'000;
+  // Whose posd this runner is. Taken before it becomes its client's user.
+  const uid_t posd_uid_ = ::getuid();
 
   // One round: waits for something and handles it.
   void Round();

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <mutex>
 #include <set>
@@ -11,6 +12,24 @@
 #include "remoting/shim/unsupported.h"
 
 namespace pos::shim {
+namespace {
+
+// What a device may be able to do and this library refuses: programs that ask
+// first take another way.
+constexpr std::array kNotServed = {
+    CU_DEVICE_ATTRIBUTE_MANAGED_MEMORY,
+    CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS,
+    CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS,
+    CU_DEVICE_ATTRIBUTE_HOST_REGISTER_SUPPORTED,
+    CU_DEVICE_ATTRIBUTE_CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM,
+    CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED,
+    CU_DEVICE_ATTRIBUTE_CLUSTER_LAUNCH,
+    CU_DEVICE_ATTRIBUTE_IPC_EVENT_SUPPORTED,
+    CU_DEVICE_ATTRIBUTE_TENSOR_MAP_ACCESS_SUPPORTED,
+    CU_DEVICE_ATTRIBUTE_MULTICAST_SUPPORTED,
+};
+
+}  // namespace
 
 void RangeMap::Add(const Range& range) {
   const std::unique_lock lock(mu_);
@@ -143,6 +162,10 @@ CUresult Driver::FetchDevices() {
         device.attributes.resize(number + 1);
       }
       device.attributes[number] = attribute.value;
+    }
+    for (const CUdevice_attribute a : kNotServed) {
+      const auto number = static_cast<std::size_t>(a);
+      if (number < device.attributes.size()) device.attributes[number] = 0;
     }
     devices_.push_back(std::move(device));
   }
