@@ -16,6 +16,7 @@ namespace {
 
 constexpr std::uint64_t kRunnerMs = 30'000;
 constexpr std::uint64_t kJobMs = 30'000;
+constexpr std::chrono::milliseconds kDumpPoll(10);
 // A frozen tree waits this long for its verdict; extended while work goes on.
 constexpr std::uint64_t kHoldMs = 120'000;
 // Copying and sealing may take as long as the disk does; each wait is for one
@@ -249,6 +250,7 @@ Status CheckpointRun::Dump() {
   const std::uint64_t asked_ns = MonotonicNs();
   // The request is answered when the tree is let go; until then this future
   // holds the call.
+  job_->ForgetFrozen();
   auto fd = std::make_shared<UniqueFd>();
   POS_ASSIGN_OR_RETURN(*fd, DuplicateFd(directory.get()));
   dump_ = std::async(std::launch::async, [job = job_, request, fd] {
@@ -388,11 +390,18 @@ void CheckpointRun::Undo() {
     member.saving = false;
   }
   if (dump_.valid() && !dump_failed_) {
-    job::ToJob request;
-    request.mutable_verdict()->set_kind(job::Verdict::ABORT);
-    // Refused when the tree is not frozen yet; then its end of patience, or
-    // this posd's end, lets it go.
-    job_->Call(request, {}, kJobMs).status().IgnoreError();
+    // More than once: pos-job may not even have heard of the dump yet.
+    const std::uint64_t limit_ms =
+        supervisor_->tunables().criu_dump_ms + kJobMs;
+    const Deadline until = Deadline::AfterMs(limit_ms);
+    while (dump_.wait_for(kDumpPoll) != std::future_status::ready &&
+           !until.Passed()) {
+      const Status status = job_->LetGo(job::Verdict::ABORT, limit_ms);
+      if (status.ok()) continue;
+      POS_LOG(kError, "a stopped job could not be let go",
+              {{"job", job_->name()}, {"why", status.ToString()}});
+      break;
+    }
     dump_.wait();
   }
   for (Member& member : members_) {

@@ -11,6 +11,8 @@ namespace {
 
 // Waiters look this often whether they were cancelled.
 constexpr std::uint64_t kCancelPollNs = 100'000'000;
+constexpr std::uint64_t kFreezePollNs = 10'000'000;
+constexpr std::uint64_t kRequestMs = 10'000;
 
 }  // namespace
 
@@ -29,6 +31,7 @@ JobRecord Job::record() const {
 
 void Job::WriteJournal() {
   MutexLock journal(&journal_mu_);
+  if (retired_) return;
   std::string text;
   {
     MutexLock lock(&mu_);
@@ -43,6 +46,11 @@ void Job::WriteJournal() {
     POS_LOG(kError, "cannot write the journal",
             {{"job", name_}, {"why", status.ToString()}});
   }
+}
+
+void Job::Retire() {
+  MutexLock journal(&journal_mu_);
+  retired_ = true;
 }
 
 void Job::Update(const std::function<void(JobRecord*)>& change) {
@@ -129,6 +137,19 @@ Result<job::Reply> Job::Call(const job::ToJob& request,
   }
   if (client == nullptr) return Closed("job " + name_ + " is not running");
   return client->Call(request, fds, static_cast<int>(timeout_ms), opened);
+}
+
+Status Job::LetGo(job::Verdict::Kind kind, std::uint64_t limit_ms) {
+  const Deadline until = Deadline::AfterMs(limit_ms);
+  for (;;) {
+    job::ToJob request;
+    request.mutable_verdict()->set_kind(kind);
+    const Status status = Call(request, {}, kRequestMs).status();
+    if (status.ok() || status.code() == Code::kNoSuch) return {};
+    // Not frozen yet: CRIU is still at work.
+    if (status.code() != Code::kNotReady || until.Passed()) return status;
+    SleepNs(kFreezePollNs);
+  }
 }
 
 void Job::AckExit() {
@@ -259,12 +280,15 @@ Status Job::WaitStarted(const Deadline& until) {
   return Internal("the job ended before it ran: " + record_.message);
 }
 
+void Job::ForgetFrozen() {
+  MutexLock lock(&mu_);
+  frozen_ = false;
+}
+
 bool Job::WaitFrozen(const Deadline& until,
                      const std::function<bool()>& gave_up) {
   const bool frozen = WaitUntil(
       [this]() POS_NO_THREAD_SAFETY { return frozen_; }, until, gave_up);
-  MutexLock lock(&mu_);
-  frozen_ = false;
   return frozen;
 }
 

@@ -50,6 +50,10 @@ class Job {
   void Update(const std::function<void(JobRecord*)>& change)
       POS_EXCLUDES(mu_, journal_mu_);
 
+  // The directory goes, or belongs to another job now: from here on nothing is
+  // written there.
+  void Retire() POS_EXCLUDES(journal_mu_);
+
   // Sessions.
   [[nodiscard]] std::vector<JobSession> sessions() const POS_EXCLUDES(mu_);
   void AddSession(JobSession session) POS_EXCLUDES(mu_, journal_mu_);
@@ -75,6 +79,10 @@ class Job {
       POS_EXCLUDES(mu_);
   // The end of the job is on record here: pos-job may go.
   void AckExit() POS_EXCLUDES(mu_);
+  // Tells a tree that a dump has stopped, or will stop, to go on or to end;
+  // waits for CRIU to come so far. No dump, no error.
+  Status LetGo(job::Verdict::Kind kind, std::uint64_t limit_ms)
+      POS_EXCLUDES(mu_);
   void OnEvent(const job::Event& event) POS_EXCLUDES(mu_, journal_mu_);
   // Its connection ended without the job's end having been reported.
   void OnLost(const std::string& why) POS_EXCLUDES(mu_, journal_mu_);
@@ -84,6 +92,8 @@ class Job {
       POS_EXCLUDES(mu_);
   // Until the program runs or cannot be started.
   Status WaitStarted(const Deadline& until) POS_EXCLUDES(mu_);
+  // Before a dump: an earlier one may have been given up before it froze.
+  void ForgetFrozen() POS_EXCLUDES(mu_);
   // Until the tree is frozen by the dump that is under way, or `gave_up`.
   bool WaitFrozen(const Deadline& until, const std::function<bool()>& gave_up)
       POS_EXCLUDES(mu_);
@@ -124,6 +134,7 @@ class Job {
 
   // Journal writes, in the order of the changes. Before mu_.
   Mutex journal_mu_;
+  bool retired_ POS_GUARDED_BY(journal_mu_) = false;
   mutable Mutex mu_;
   CondVar changed_;
   JobRecord record_ POS_GUARDED_BY(mu_);

@@ -18,23 +18,6 @@ namespace pos {
 namespace {
 
 constexpr std::uint64_t kRequestMs = 10'000;
-constexpr std::uint64_t kRetryNs = 200'000'000;
-
-// Tells a tree that a dump has stopped, or will, to go on or to end.
-Status LetGo(Job* job, job::Verdict::Kind kind, std::uint64_t limit_ms) {
-  const Deadline until = Deadline::AfterMs(limit_ms);
-  for (;;) {
-    job::ToJob request;
-    request.mutable_verdict()->set_kind(kind);
-    Result<job::Reply> reply = job->Call(request, {}, kRequestMs);
-    if (reply.ok()) return {};
-    // Not frozen yet: CRIU is still at work.
-    if (reply.status().code() != Code::kNotReady || until.Passed()) {
-      return reply.status();
-    }
-    SleepNs(kRetryNs);
-  }
-}
 
 }  // namespace
 
@@ -95,7 +78,7 @@ void Supervisor::RecoverJob(const std::string& name,
   if (!record->alive()) return;
   // Before anything else: every change of the record writes the journal, with
   // the sessions that are known by then.
-  RecoverSessions(job, *record, runners);
+  const std::vector<JobSession> lost = RecoverSessions(job, *record, runners);
   Result<std::unique_ptr<job::JobClient>> client =
       job::JobClient::Connect(job->directory(), HandlersFor(job));
   if (!client.ok()) {
@@ -141,12 +124,11 @@ void Supervisor::RecoverJob(const std::string& name,
   }
   // The rest takes as long as CRIU does, and posd serves meanwhile.
   if (!job->TryBegin("taking over").ok()) return;
-  tasks_->Post([this, job, held] {
+  tasks_->Post([this, job, held, lost] {
     Status status;
     const JobRecord r = job->record();
     if (held) {
-      status = LetGo(
-          job.get(),
+      status = job->LetGo(
           r.end_after_checkpoint ? job::Verdict::KILL : job::Verdict::ABORT,
           tunables().criu_dump_ms);
       if (!status.ok()) {
@@ -162,17 +144,25 @@ void Supervisor::RecoverJob(const std::string& name,
                 {{"job", job->name()}, {"why", status.ToString()}});
       }
     }
+    // Their clients may wait for a word: they come, and are told.
+    for (const JobSession& session : lost) {
+      if (session.record.verdict_address == 0) continue;
+      WriteVerdict(job, session, r.epoch).IgnoreError();
+    }
     job->Update([](JobRecord* j) {
       if (j->alive()) j->state = "running";
       j->end_after_checkpoint = false;
     });
     job->End();
+    if (!job->record().alive()) EndSessions(job);
   });
 }
 
-void Supervisor::RecoverSessions(const JobPtr& job, const JobRecord& record,
-                                 std::vector<RunnerPool::Found>* runners) {
+std::vector<JobSession> Supervisor::RecoverSessions(
+    const JobPtr& job, const JobRecord& record,
+    std::vector<RunnerPool::Found>* runners) {
   std::vector<JobSession> sessions;
+  std::vector<JobSession> lost;
   for (const SessionRecordEntry& entry : record.sessions) {
     JobSession session;
     session.record = entry;
@@ -202,11 +192,13 @@ void Supervisor::RecoverSessions(const JobPtr& job, const JobRecord& record,
       POS_LOG(kWarning, "a session's runner is gone",
               {{"job", job->name()}, {"session", entry.session}});
       RemoveFile(entry.host_file).IgnoreError();
+      lost.push_back(std::move(session));
       continue;
     }
     sessions.push_back(std::move(session));
   }
   job->SetSessions(std::move(sessions));
+  return lost;
 }
 
 }  // namespace pos

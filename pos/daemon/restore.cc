@@ -288,6 +288,7 @@ Status RestoreRun::StartTree() {
     file->set_fd(static_cast<std::uint32_t>(fds.size()));
   }
   POS_RETURN_IF_ERROR(supervisor_->StartPosJob(job_, config, fds));
+  tree_started_ = true;
   const Deadline until = Deadline::AfterMs(tunables_.criu_restore_ms + kJobMs);
   const auto gave_up = [this] {
     return !job_->record().alive() || !Report("restore").ok();
@@ -337,11 +338,13 @@ Status RestoreRun::Admit() {
 
 void RestoreRun::Undo(const Status& why) {
   if (job_ == nullptr) return;
-  job::ToJob request;
-  request.mutable_verdict()->set_kind(job::Verdict::ABORT);
-  job_->Call(request, {}, kJobMs).status().IgnoreError();
-  supervisor_->SendSignal(job_, SIGKILL, true).IgnoreError();
-  job_->WaitEnded(Deadline::AfterMs(kJobMs), nullptr);
+  if (tree_started_) {
+    job::ToJob request;
+    request.mutable_verdict()->set_kind(job::Verdict::ABORT);
+    job_->Call(request, {}, kJobMs).status().IgnoreError();
+    supervisor_->SendSignal(job_, SIGKILL, true).IgnoreError();
+    job_->WaitEnded(Deadline::AfterMs(kJobMs), nullptr);
+  }
   supervisor_->DropTokens(job_.get());
   for (const Member& member : members_) {
     if (member.session.runner != nullptr) {
@@ -352,6 +355,7 @@ void RestoreRun::Undo(const Status& why) {
   job_->End();
   if (continues_) {
     // The log is the user's, and was there before.
+    job_->AckExit();
     job_->SetClient(nullptr);
     job_->OnLost("restore failed: " + why.message());
   } else {

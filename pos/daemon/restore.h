@@ -60,6 +60,7 @@ class RestoreRun {
   std::vector<Member> members_;
   std::uint64_t loaded_ns_ = 0;
   std::uint64_t admitted_ns_ = 0;
+  bool tree_started_ = false;  // there is a pos-job
   bool cancelled_ = false;
   bool continues_ = false;  // an ended job's log
 };

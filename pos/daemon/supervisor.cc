@@ -158,7 +158,10 @@ void Supervisor::Shutdown(bool keep_jobs) {
   if (keep_jobs) return;
   EndJobs();
   // Posted as well when a job ends, but what is posted may be dropped now.
-  for (const JobPtr& job : jobs) EndSessions(job);
+  for (const JobPtr& job : jobs) {
+    job->AckExit();
+    EndSessions(job);
+  }
 }
 
 Result<std::string> Supervisor::Criu() const {

@@ -126,8 +126,10 @@ class Supervisor : public ControlApi {
   void SweepHostFiles() POS_EXCLUDES(mu_);
   void RecoverJob(const std::string& name,
                   std::vector<RunnerPool::Found>* runners);
-  void RecoverSessions(const JobPtr& job, const JobRecord& record,
-                       std::vector<RunnerPool::Found>* runners);
+  // Returns those whose runner is gone.
+  std::vector<JobSession> RecoverSessions(
+      const JobPtr& job, const JobRecord& record,
+      std::vector<RunnerPool::Found>* runners);
 
   // Jobs.
   [[nodiscard]] std::string JobDirectory(const std::string& name) const;

@@ -108,7 +108,10 @@ Result<Supervisor::JobPtr> Supervisor::NewJob(JobRecord record,
     job = std::make_shared<Job>(record, JobDirectory(record.name));
     jobs_[record.name] = job;
   }
-  if (replaced != nullptr) replaced->SetClient(nullptr);
+  if (replaced != nullptr) {
+    replaced->SetClient(nullptr);
+    replaced->Retire();
+  }
   const bool keep_log = replaced != nullptr && policy == NamePolicy::kContinue;
   if (continues != nullptr) *continues = keep_log;
   const Status status = MakeJobDirectory(*job, keep_log);
@@ -134,7 +137,9 @@ Status Supervisor::MakeJobDirectory(const Job& job, bool keep_log) {
 }
 
 void Supervisor::DropJob(const JobPtr& job) {
+  job->AckExit();  // else pos-job stays for somebody to ask
   job->SetClient(nullptr);
+  job->Retire();
   {
     MutexLock lock(&mu_);
     const auto it = jobs_.find(job->name());
@@ -172,6 +177,7 @@ job::JobClient::Handlers Supervisor::HandlersFor(const JobPtr& job) {
     if (leaving_.load()) return;  // it is posd that goes, the job is kept
     if (j == nullptr || !j->record().alive()) return;
     j->OnLost("pos-job is gone");
+    RemoveFile(JoinPath(j->directory(), "job.sock")).IgnoreError();
     OnJobEnded(j);
   };
   return handlers;

@@ -99,7 +99,10 @@ void Supervisor::HandleAttach(UniqueFd socket) {
           {{"pid", peer->pid}, {"why", status.ToString()}});
   std::string text = status.message();
   if (!status.hint().empty()) text += " (" + status.hint() + ")";
-  Answer(std::move(*copy), wire::AttachStatus::kRefused, text);
+  Answer(std::move(*copy),
+         status.code() == Code::kDeviceGone ? wire::AttachStatus::kGone
+                                            : wire::AttachStatus::kRefused,
+         text);
 }
 
 // The job whose pid namespace the process is in. A program may ask for a device
@@ -238,9 +241,13 @@ Status Supervisor::AttachAgain(const wire::Token& token, UniqueFd socket,
     request.mutable_attach()->set_pid(pid);
     request.mutable_attach()->set_resume(true);
     const std::array<int, 1> fds = {socket.get()};
-    return session.runner->Call(request, fds, kAttachMs).status();
+    const Status status =
+        session.runner->Call(request, fds, kAttachMs).status();
+    // The token is used up, so there is no second try.
+    if (status.ok()) return status;
+    return Status(Code::kDeviceGone, status.message());
   }
-  return NoSuch("the session has ended");
+  return Status(Code::kDeviceGone, "the session has ended");
 }
 
 std::optional<std::pair<Supervisor::JobPtr, JobSession>> Supervisor::SessionOf(

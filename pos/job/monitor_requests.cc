@@ -291,7 +291,7 @@ Status Monitor::Decide(const Verdict& verdict) {
   if (restore_ && state_ == Hello::RESTORING) {
     return restore_->Decide(verdict.kind());
   }
-  return NotReady("nothing waits for a verdict");
+  return NoSuch("nothing waits for a verdict");
 }
 
 Status Monitor::ChangeHold(const Hold& hold) {

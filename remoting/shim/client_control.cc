@@ -171,6 +171,8 @@ Status Client::Connect(const std::string& path,
         continue;
       case wire::AttachStatus::kRefused:
         return Denied(reply->text.data());
+      case wire::AttachStatus::kGone:
+        return Status(Code::kDeviceGone, reply->text.data());
       case wire::AttachStatus::kOk:
         break;
     }
@@ -448,7 +450,8 @@ void Client::Rejoin() {
     do {
       status = AttachLocked(verdict_.path.data(), wire::AttachKind::kResume,
                             verdict_.token);
-      if (status.ok()) break;
+      if (status.ok() || status.code() == Code::kDeviceGone) break;
+      // A posd that was started again writes another path and token.
       SleepNs(20'000'000);
     } while (!deadline.Passed());
   }

@@ -43,6 +43,7 @@ enum class AttachStatus : std::uint32_t {
   kOk = 0,
   kRetry = 1,    // the job is being checkpointed: close, wait, come again
   kRefused = 2,  // `text` says why
+  kGone = 3,     // the session to come back to has ended: do not try again
 };
 
 // Descriptors with kOk, in this order.

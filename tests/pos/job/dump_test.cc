@@ -124,7 +124,7 @@ TEST_F(DumpTest, TheTreeStandsStillUntilTheVerdict) {
   EXPECT_TRUE(job.Decide(Verdict::RESUME).ok());
   EXPECT_TRUE(job.WaitDumped(id).ok());
   EXPECT_TRUE(Eventually([&] { return job.Log().size() > log.size() + 200; }));
-  EXPECT_EQ(job.Decide(Verdict::RESUME).code(), Code::kNotReady);
+  EXPECT_EQ(job.Decide(Verdict::RESUME).code(), Code::kNoSuch);
 }
 
 TEST_F(DumpTest, AKilledJobContinuesAfterARestore) {

@@ -535,7 +535,7 @@ TEST_F(RunTest, RequestsAreRefusedOnceTheJobHasEnded) {
   ASSERT_TRUE(
       job.WaitEvent([](const Event& e) { return e.has_ended(); }, &event));
   EXPECT_EQ(job.SendSignal(SIGTERM).code(), Code::kClosed);
-  EXPECT_EQ(job.Decide(Verdict::RESUME).code(), Code::kNotReady);
+  EXPECT_EQ(job.Decide(Verdict::RESUME).code(), Code::kNoSuch);
   EXPECT_EQ(job.Call(ToJob()).status().code(), Code::kProto);
 }
 
