@@ -6,12 +6,18 @@
 
 #include "ckpt/criu/images.h"
 #include "ckpt/criu/rpc.h"
+#include "planted.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data,
                                       std::size_t size) {
   const std::string_view content(reinterpret_cast<const char*>(data), size);
   pos::DecodeCriuTree(content).status().IgnoreError();
-  pos::DecodeCriuFiles(content).status().IgnoreError();
+  const auto files = pos::DecodeCriuFiles(content);
+  if (files.ok()) {
+    for (const pos::CriuFile& file : *files) {
+      pos::fuzz::PlantedBug(file.id > 1000 && file.size_bytes.has_value());
+    }
+  }
   pos::DecodeCriuResponse(content).status().IgnoreError();
   std::size_t changed = 0;
   const pos::Result<std::string> same = pos::AdjustCriuFilesContent(
