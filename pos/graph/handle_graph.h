@@ -48,7 +48,7 @@ struct Handle {
   std::array<Handle*, 2> parents{};
 
   // Parser.
-  bool alive = false;            // the client may name it, once it is `made`
+  bool alive = false;  // the client may name it, once it is `made`
   // The parser clears it for what the worker has yet to make, and sets it when
   // the worker says so, which is before the client learns the id. A client that
   // guesses one earlier names nothing.

@@ -96,9 +96,10 @@ TEST(Config, MistakesComeWithLineColumnAndTheNearestName) {
               HasSubstr("did you mean 'criu.dump_timeout_ms'?"));
   EXPECT_THAT(Mistake("statedir: /x\n"), HasSubstr("'state_dir'?"));
   EXPECT_EQ(Mistake("xyzzy: 1\n"), "posd.yaml:1:1: there is no option 'xyzzy'");
-  EXPECT_THAT(Mistake("a: 1\n\nring:\n  bytes: 3MiB\n"),
-              HasSubstr("posd.yaml:4:10: 'ring.bytes' must be 256KiB to 256MiB, "
-                        "a power of two, not 3MiB"));
+  EXPECT_THAT(
+      Mistake("a: 1\n\nring:\n  bytes: 3MiB\n"),
+      HasSubstr("posd.yaml:4:10: 'ring.bytes' must be 256KiB to 256MiB, "
+                "a power of two, not 3MiB"));
 }
 
 TEST(Config, AllMistakesAreNamedAtOnce) {
