@@ -33,6 +33,10 @@ class ImageHandle {
   // kNoSuch for a number that is not in the manifest; kCorrupt for a pack of
   // another owner.
   Result<SessionReadFiles> OpenSession(std::uint32_t number) const;
+  // Reads all files but the packs and compares them with the manifest: who uses
+  // them may not notice damage. (Chunks are compared as they are loaded.)
+  // kCorrupt, naming the file.
+  [[nodiscard]] Status CheckFiles() const;
 
  private:
   friend class Store;

@@ -17,6 +17,29 @@ namespace {
 
 constexpr std::size_t kMaxProblems = 100;
 
+FileRecord IndexFile(const SessionRecord& session) {
+  FileRecord index;
+  index.path = session.index;
+  index.bytes = session.index_bytes;
+  index.digest = session.index_digest;
+  return index;
+}
+
+Status CompareFile(const std::string& directory, const FileRecord& wanted,
+                   const DigestKey& key) {
+  const Result<FileRecord> found =
+      DescribeFile(directory, wanted.path, key, false);
+  if (!found.ok()) return found.status();
+  if (found->bytes != wanted.bytes) {
+    return Corrupt(wanted.path + " has " + std::to_string(found->bytes) +
+                   " bytes, not " + std::to_string(wanted.bytes));
+  }
+  if (found->digest != wanted.digest) {
+    return Corrupt(wanted.path + " is not what was written");
+  }
+  return {};
+}
+
 class Verifier {
  public:
   Verifier(const ImageHandle& image, const VerifyOptions& options)
@@ -53,17 +76,7 @@ class Verifier {
 
   Status CheckFile(const FileRecord& wanted) {
     ++report_.files;
-    const Result<FileRecord> found =
-        DescribeFile(image_.directory(), wanted.path, key_, false);
-    if (!found.ok()) return Note(found.status());
-    if (found->bytes != wanted.bytes) {
-      return Note(Corrupt(wanted.path + " has " + std::to_string(found->bytes) +
-                          " bytes, not " + std::to_string(wanted.bytes)));
-    }
-    if (found->digest != wanted.digest) {
-      return Note(Corrupt(wanted.path + " is not what was written"));
-    }
-    return {};
+    return Note(CompareFile(image_.directory(), wanted, key_));
   }
 
   Status CheckFiles() {
@@ -74,11 +87,7 @@ class Verifier {
       listed.insert(file.path);
     }
     for (const SessionRecord& session : image_.manifest().sessions) {
-      FileRecord index;
-      index.path = session.index;
-      index.bytes = session.index_bytes;
-      index.digest = session.index_digest;
-      POS_RETURN_IF_ERROR(CheckFile(index));
+      POS_RETURN_IF_ERROR(CheckFile(IndexFile(session)));
       listed.insert(session.index);
     }
     const Result<Tree> tree = ListTree(image_.directory());
@@ -134,6 +143,23 @@ class Verifier {
 };
 
 }  // namespace
+
+Status ImageHandle::CheckFiles() const {
+  const DigestKey key(manifest_.digest_seed);
+  const auto check = [&](const FileRecord& file) {
+    const Status status = CompareFile(directory_, file, key);
+    if (status.code() != Code::kNoSuch) return status;
+    return Corrupt(file.path + " is missing");
+  };
+  for (const FileRecord& file : manifest_.files) {
+    POS_RETURN_IF_ERROR(check(file).WithContext("image " + manifest_.image));
+  }
+  for (const SessionRecord& session : manifest_.sessions) {
+    POS_RETURN_IF_ERROR(
+        check(IndexFile(session)).WithContext("image " + manifest_.image));
+  }
+  return {};
+}
 
 Result<VerifyReport> Store::Verify(const std::string& image,
                                    const VerifyOptions& options) {

@@ -126,6 +126,7 @@ Status RestoreRun::Preflight() {
       supervisor_->FindImage(caller_, request_.image()).status());
   POS_ASSIGN_OR_RETURN(
       image_, supervisor_->store_->OpenImage(request_.image(), "a restore"));
+  POS_RETURN_IF_ERROR(image_->CheckFiles());
   POS_ASSIGN_OR_RETURN(const std::string criu, supervisor_->Criu());
   POS_RETURN_IF_ERROR(RequireCriu(criu).status());
   POS_RETURN_IF_ERROR(ChooseDevices());
@@ -260,7 +261,10 @@ Status RestoreRun::LoadMember(std::size_t number, Member* member) {
     load->add_packs(id.bytes.data(), id.bytes.size());
     fds.push_back(fd.get());
   }
-  return runner->Call(request, fds, kLoadMs).status();
+  return runner->Call(request, fds, kLoadMs)
+      .status()
+      .WithContext("image " + manifest.image + ", session " +
+                   std::to_string(number));
 }
 
 Status RestoreRun::StartTree() {

@@ -175,10 +175,15 @@ job::JobClient::Handlers Supervisor::HandlersFor(const JobPtr& job) {
   handlers.closed = [this, weak] {
     const JobPtr j = weak.lock();
     if (leaving_.load()) return;  // it is posd that goes, the job is kept
-    if (j == nullptr || !j->record().alive()) return;
-    j->OnLost("pos-job is gone");
-    RemoveFile(JoinPath(j->directory(), "job.sock")).IgnoreError();
-    OnJobEnded(j);
+    if (j == nullptr) return;
+    if (j->record().alive()) {
+      j->OnLost("pos-job is gone");
+      RemoveFile(JoinPath(j->directory(), "job.sock")).IgnoreError();
+      OnJobEnded(j);
+    }
+    // Nothing more will come: the job may be remembered for long. Not here, on
+    // the client's own thread.
+    tasks_->Post([j] { j->SetClient(nullptr); });
   };
   return handlers;
 }

@@ -55,6 +55,8 @@ void CriuRun::OnStarted(UniqueFd rpc) {
   loop_->Watch(rpc_.get(), POLLIN, [this](short) { OnRpc(); });
   if (::send(rpc_.get(), plan_.request.data(), plan_.request.size(),
              MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
+    // It has ended already; what it said comes with its exit.
+    if (errno == EPIPE || errno == ECONNRESET) return;
     Kill(ErrnoStatus(errno, "send a request to CRIU"));
   }
 }

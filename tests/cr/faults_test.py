@@ -146,7 +146,7 @@ def pos_cli_killed(test):
     for i in range(ROUNDS):
         attempt = node.begin("checkpoint", job, as_json=False)
         if i % 2 and attempt.wait_phase(
-                CHECKPOINT_PHASES[(i // 2) % len(CHECKPOINT_PHASES)]):
+                CHECKPOINT_PHASES, CHECKPOINT_PHASES[(i // 2) % len(CHECKPOINT_PHASES)]):
             cut += 1
         else:
             time.sleep(test.random.random() * 0.15)
@@ -170,7 +170,8 @@ def pos_cli_killed(test):
         attempt = node.begin("restore", taken["image"], "--name", name,
                              as_json=False)
         if i % 2:
-            attempt.wait_phase(RESTORE_PHASES[(i // 2) % len(RESTORE_PHASES)])
+            attempt.wait_phase(
+                RESTORE_PHASES, RESTORE_PHASES[(i // 2) % len(RESTORE_PHASES)])
         else:
             time.sleep(test.random.random() * 0.1)
         attempt.kill()
@@ -185,8 +186,8 @@ def pos_cli_killed(test):
 
 def wait_settled(node, job):
     """After a restart: the job runs or has ended."""
-    wait_until(lambda: node.state_of(job) in (None, "running", "exited",
-                                              "failed"),
+    wait_until(lambda: node.state_of(job) in (None, "running", "stopped",
+                                              "exited", "failed"),
                f"{job} to be let go (is {node.state_of(job)})", 60)
 
 
@@ -215,7 +216,7 @@ def posd_killed_in_checkpoint(test):
     for i in range(ROUNDS + len(CHECKPOINT_PHASES)):
         attempt = node.begin("checkpoint", job, as_json=False)
         if i < len(CHECKPOINT_PHASES):
-            attempt.wait_phase(CHECKPOINT_PHASES[i])
+            attempt.wait_phase(CHECKPOINT_PHASES, CHECKPOINT_PHASES[i])
         else:
             time.sleep(test.random.random() * 0.2)
         node.kill()
@@ -245,7 +246,8 @@ def posd_killed_in_stop(test):
         job = start(node, program, undisturbed, 0.1)
         attempt = node.begin("checkpoint", "--stop", job, as_json=False)
         if i % 2:
-            attempt.wait_phase(("seal", "copy", "host memory")[i // 2 % 3])
+            attempt.wait_phase(CHECKPOINT_PHASES,
+                               ("seal", "copy", "host memory")[i // 2 % 3])
         else:
             time.sleep(test.random.random() * 0.25)
         node.kill()
@@ -256,7 +258,7 @@ def posd_killed_in_stop(test):
         if images:
             outcomes.append("image")
             node.verify(images[0])
-            wait_until(lambda: node.state_of(job) in (None, "exited"),
+            wait_until(lambda: node.state_of(job) in (None, "stopped", "exited"),
                        "the stopped job to end")
             restored = node.cli("restore", images[0])["job"]
             expect_whole(node, restored, images[0], undisturbed)
@@ -280,7 +282,7 @@ def posd_killed_in_restore(test):
         attempt = node.begin("restore", taken["image"], "--name", name,
                              as_json=False)
         if i < len(RESTORE_PHASES):
-            attempt.wait_phase(RESTORE_PHASES[i])
+            attempt.wait_phase(RESTORE_PHASES, RESTORE_PHASES[i])
         else:
             time.sleep(test.random.random() * 0.2)
         node.kill()
@@ -314,7 +316,7 @@ def keep_jobs(test):
     node.stop()
     test.check_nothing_left()
     node.start()
-    expect(node.state_of(job) in (None, "exited"), "a stopped job")
+    expect(node.state_of(job) in (None, "stopped", "exited"), "a stopped job")
     test.check_idle(node)
 
 

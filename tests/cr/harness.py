@@ -95,13 +95,16 @@ class Running:
     def kill(self, number=signal.SIGKILL):
         self.process.send_signal(number)
 
-    def wait_phase(self, phase, timeout_s=WAIT_S):
-        """Until `phase` is among the lines of progress (as_json=False); False
-        when it ended without."""
-        wanted = f": {phase}".encode()
-        wait_until(lambda: wanted in self.errors or self.ended(),
-                   f"phase {phase}", timeout_s)
-        return wanted in self.errors
+    def wait_phase(self, phases, phase, timeout_s=WAIT_S):
+        """Until `phase`, or a later one of `phases`, is among the lines of
+        progress (as_json=False); False when it ended without."""
+        wanted = [f": {p}".encode() for p in phases[phases.index(phase):]]
+
+        def seen():
+            return any(w in self.errors for w in wanted)
+        wait_until(lambda: seen() or self.ended(), f"phase {phase} of "
+                   f"{' '.join(self.arguments)}", timeout_s)
+        return seen()
 
     def status(self, timeout_s=60):
         status = finish(self.process, timeout_s,

@@ -103,7 +103,7 @@ def checkpoint(node, job, *flags, timeout_s=60):
             if error.code not in ("NOT_READY", "BUSY", "CLOSED", "NO_SUCH"):
                 raise
             state = node.state_of(job)
-            if state in (None, "exited"):
+            if state in (None, "exited", "stopped"):
                 return None
             if state == "failed" or time.monotonic() > until:
                 raise Failure(f"job {job} is {state}: {error}")

@@ -17,6 +17,14 @@ POINTS = 10 if LONG else 2
 DRAWS = 8
 
 
+# Kernels that wait for a later call nearly all the time: such a program comes to
+# rest at few instants, so many are tried, each for a short time.
+OPTIONS = {
+    "thread_streams": {"quiesce.drain_ms": "30ms", "quiesce.backoff_ms": "1ms",
+                       "quiesce.retries": 9},
+}
+
+
 def plain(test):
     """Exit status 0, own checks passed, the same digest every time."""
     node = test.node()
@@ -92,7 +100,7 @@ def restore(program_name):
     def run(test):
         needs_root()
         needs_program(program_name)
-        node = test.node()
+        node = test.node(options=OPTIONS.get(program_name))
         needs_criu(node)
         program = Program(test, program_name)
         undisturbed = Undisturbed(node, program)
