@@ -24,12 +24,14 @@ ApiParser::Outcome CudaParser::ParseBlobCreate(ApiContext* context,
   if (args.bytes == 0 || args.bytes > kMaxBlobBytes) {
     return Refuse(context, CUDA_ERROR_INVALID_VALUE, "blob size");
   }
+  std::shared_ptr<Blob> blob = state_->NewBlob(args.bytes);
+  if (blob == nullptr) {
+    return Refuse(context, CUDA_ERROR_OUT_OF_MEMORY, "too much code");
+  }
   Handle* const handle = state_->graph.Create(kBlobHandle);
   if (handle == nullptr) {
     return Refuse(context, CUDA_ERROR_OUT_OF_MEMORY, "too many handles");
   }
-  auto blob = std::make_shared<Blob>();
-  blob->bytes.resize(args.bytes);
   handle->parser_data = std::move(blob);
   context->Out<BlobCreateOut>().blob = handle->id;
   return Outcome::kAnswered;

@@ -1,5 +1,6 @@
 #include "pos/cuda_impl/parser/session_state.h"
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <utility>
@@ -55,6 +56,20 @@ SessionState::SessionState(std::vector<Device*> devices_in,
       blocks(MakeBlocks(devices.size(), layout)),
       host(layout.host_base, layout.host_bytes, kPage) {}
 
+std::shared_ptr<Blob> SessionState::NewBlob(std::uint64_t bytes) {
+  if (bytes > code_bytes_limit ||
+      code_bytes_.load(std::memory_order_relaxed) > code_bytes_limit - bytes) {
+    return nullptr;
+  }
+  code_bytes_.fetch_add(bytes, std::memory_order_relaxed);
+  std::shared_ptr<Blob> blob(new Blob, [this, bytes](Blob* gone) {
+    delete gone;
+    code_bytes_.fetch_sub(bytes, std::memory_order_relaxed);
+  });
+  blob->bytes.resize(bytes);
+  return blob;
+}
+
 void SessionState::Save(ByteWriter* out) const {
   out->Put(static_cast<std::uint32_t>(blocks.size()));
   graph.Save(out);
@@ -83,14 +98,20 @@ Status SessionState::Load(ByteReader* in) {
   POS_RETURN_IF_ERROR(host.Load(in));
   POS_RETURN_IF_ERROR(allocations.Load(in));
   releasing = in->Get<std::uint64_t>();
-  graph.ForEach([in](Handle* handle) {
-    if (handle->kind != kBlobHandle) return;
-    auto blob = std::make_shared<Blob>();
+  bool fits = true;
+  graph.ForEach([this, in, &fits](Handle* handle) {
+    if (handle->kind != kBlobHandle || !fits) return;
     const std::span<const std::byte> bytes = in->GetBytes();
-    blob->bytes.assign(bytes.begin(), bytes.end());
+    auto blob = NewBlob(bytes.size());
+    if (blob == nullptr) {
+      fits = false;
+      return;
+    }
+    std::copy(bytes.begin(), bytes.end(), blob->bytes.begin());
     blob->sealed = in->Get<std::uint8_t>() != 0;
     handle->parser_data = std::move(blob);
   });
+  if (!fits) return Corrupt("session state holds too much code");
   if (!in->ok()) return Corrupt("session state ends early");
   return {};
 }

@@ -7,11 +7,14 @@
 #ifndef POS_CUDA_IMPL_PARSER_SESSION_STATE_H_
 #define POS_CUDA_IMPL_PARSER_SESSION_STATE_H_
 
+#include <atomic>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "pos/base/bytes.h"
 #include "pos/base/status.h"
+#include "pos/cuda_impl/handles/objects.h"
 #include "pos/device/device.h"
 #include "pos/graph/address_space.h"
 #include "pos/graph/allocation_map.h"
@@ -74,6 +77,16 @@ struct SessionState {
   const ArenaLayout layout;
   MemoryLedger* const ledger;
 
+  // Code images take memory of the runner's host, which nobody grants: a client
+  // gets so much of it. CUDA's libraries together have less than half.
+  std::uint64_t code_bytes_limit = std::uint64_t{4} << 30;
+  // nullptr when that would be more than the limit. Counted until it is gone.
+  std::shared_ptr<Blob> NewBlob(std::uint64_t bytes);
+
+ private:
+  std::atomic<std::uint64_t> code_bytes_{0};  // before what holds blobs
+
+ public:
   HandleGraph graph;
   std::vector<BlockAllocator> blocks;  // one a device
   AddressSpace host;                   // the host window
