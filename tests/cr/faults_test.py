@@ -11,7 +11,7 @@ from harness import (LONG, CliError, Failure, descendants, expect,
                      wait_until)
 from programs import Program, Undisturbed, checkpoint, expect_whole, start
 
-ROUNDS = 30 if LONG else 6
+ROUNDS = 30 if LONG else 5
 CHECKPOINT_PHASES = ("quiesce", "detach", "copy", "host memory", "seal")
 RESTORE_PHASES = ("preflight", "load", "admit")
 
@@ -63,9 +63,9 @@ def still_works(node, program, undisturbed):
 
 def client_killed(test):
     """SIGKILL to the program: in a call, and in a checkpoint."""
-    node, program, undisturbed = prepare(test, "host_threads")
+    node, program, undisturbed = prepare(test, "host_threads", 2.5)
     for i in range(ROUNDS):
-        job = start(node, program, undisturbed, 0.1)
+        job = start(node, program, undisturbed, 0.02)
         pid = session_pid(node, job)
         attempt = None
         if i % 2:

@@ -50,7 +50,7 @@ def goes_on(test):
 
 def generations(test):
     """A checkpoint of a restored job of a restored job."""
-    node, program, undisturbed = prepare(test, "symbols_shared", 1.2)
+    node, program, undisturbed = prepare(test, "symbols_shared", 1.8)
     job = start(node, program, undisturbed, 0.1)
     ns_pid = last = None
     before = 0  # output in the logs of earlier generations
@@ -74,7 +74,8 @@ def generations(test):
 def twice(program_name):
     def run(test):
         node, program, undisturbed = prepare(test, program_name)
-        job, image = start_and_checkpoint(node, program, undisturbed)
+        job, image = start_and_checkpoint(node, program, undisturbed,
+                                          share=0.2)
         # Beside the living original, and beside each other.
         beside = [node.cli("restore", image, "--name", node.name())["job"]
                   for _ in range(2)]
