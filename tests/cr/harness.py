@@ -529,9 +529,10 @@ def needs_criu(node):
 
 def run_test(name, function, limit_s):
     """Exit status of one test; it is ended after `limit_s`."""
-    def expired(_number, _frame):
-        raise Failure(f"the test took more than {limit_s} s")
+    def expired(_number, _frame):  # or told to end: cleans up all the same
+        raise Failure(f"the test took too long (at most {limit_s} s)")
     signal.signal(signal.SIGALRM, expired)
+    signal.signal(signal.SIGTERM, expired)
     signal.alarm(limit_s)
     started = time.monotonic()
     test = None
