@@ -21,7 +21,7 @@ if(POS_SANITIZE)
   target_compile_options(
     pos_options INTERFACE -fsanitize=${POS_SANITIZE}
                           -fno-sanitize-recover=all -fno-omit-frame-pointer
-                          -O1 -g)
+                          -O1)
   target_link_options(pos_options INTERFACE -fsanitize=${POS_SANITIZE})
 endif()
 
