@@ -33,6 +33,10 @@ from processes import (  # noqa: F401: tests import all from here
     descriptors, expect, expect_equal, finish, kill_tree, mounts_below,
     read_text, reap, send_signal, spawn, threads, wait_until)
 
+# What an idle posd may have more than at its start: the warm runner's, and
+# what gRPC makes at the first call.
+SPARE_DESCRIPTORS = 8
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = os.path.abspath(
     os.environ.get("POS_BUILD") or os.path.join(HERE, "../../build"))
@@ -183,6 +187,7 @@ class Node:
             self.process = None
             raise Failure(f"posd did not get ready (exit status {status}): "
                           + read_text(self.log)[-2000:])
+        self.descriptors = descriptors(self.pid)
 
     def _first_line(self):
         line = b""
@@ -430,6 +435,10 @@ class Test:
                 found.append(f"{len(runners)} runners")
             if self.shared_memory():
                 found.append(f"shared memory {self.shared_memory()}")
+            more = descriptors(node.pid)
+            if len(more) > len(node.descriptors) + SPARE_DESCRIPTORS:
+                found.append(f"{len(more)} descriptors, {len(node.descriptors)}"
+                             f" at posd's start: {more}")
             files = [f for f in self.half_written(node)
                      if not f.startswith("run/runners/")]
             if files:

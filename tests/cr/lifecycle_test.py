@@ -50,7 +50,7 @@ def goes_on(test):
 
 def generations(test):
     """A checkpoint of a restored job of a restored job."""
-    node, program, undisturbed = prepare(test, "symbols_shared", 1.8)
+    node, program, undisturbed = prepare(test, "symbols_shared", 3.0)
     job = start(node, program, undisturbed, 0.1)
     ns_pid = last = None
     before = 0  # output in the logs of earlier generations
