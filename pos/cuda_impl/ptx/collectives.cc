@@ -128,9 +128,28 @@ void RunGathered(Warp* warp, std::uint32_t members) {
   }
 }
 
+// All lanes of the warp must come to this very instruction.
+std::uint32_t MembersOfAligned(const Warp& warp, std::uint32_t first) {
+  std::uint32_t members = 0;
+  std::uint32_t lanes = 0;
+  for (std::uint32_t i = 0; i < warp.waiting_count; ++i) {
+    const Fragment& fragment = warp.waiting[i];
+    if (fragment.state == FragmentState::kCollective &&
+        fragment.at == warp.waiting[first].at &&
+        fragment.frame == warp.waiting[first].frame) {
+      members |= 1u << i;
+      lanes |= fragment.mask;
+    }
+  }
+  return lanes == warp.live ? members : 0;
+}
+
 // The waiting fragments that must execute together with fragment `first`; zero
 // when some lane is still elsewhere.
 std::uint32_t Members(const Warp& warp, std::uint32_t first) {
+  if ((warp.waiting[first].at->flags & kAligned) != 0) {
+    return MembersOfAligned(warp, first);
+  }
   std::uint32_t members = 1u << first;
   std::uint32_t lanes = warp.waiting[first].mask;
   std::uint32_t needed = 0;

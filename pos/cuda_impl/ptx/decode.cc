@@ -148,7 +148,7 @@ void Emitter::FillList(const LowInst& low, Inst* inst) {
   inst->n = low.list_count;
   for (std::uint32_t i = 0; i < low.list_count; ++i) {
     const Ref& ref = function_.low.lists[low.list_first + i];
-    program_.lists.push_back(low.list_defines ? Offset(ref) : Operand(ref));
+    program_.lists.push_back(i < low.list_defined ? Offset(ref) : Operand(ref));
   }
 }
 

@@ -136,7 +136,7 @@ void Lowering::CopyFormalsIn() {
     load.imm = formals_.params[i];
     load.list_first = static_cast<std::uint32_t>(out_.lists.size());
     load.list_count = 1;
-    load.list_defines = true;
+    load.list_defined = 1;
     load.flags = ElementFlags(
         formal.type,
         kRegBytes[static_cast<std::size_t>(out_.registers[reg])] / kLanes);
@@ -334,6 +334,18 @@ Status Lowering::Dispatch(const ast::Instruction&) {
       return LowerBarrier();
     case Shape::kCollective:
       return LowerCollective();
+    case Shape::kMma:
+      return LowerMma();
+    case Shape::kWmmaLoad:
+      return LowerWmmaLoad();
+    case Shape::kWmmaStore:
+      return LowerWmmaStore();
+    case Shape::kLdmatrix:
+      return LowerLdmatrix();
+    case Shape::kStmatrix:
+      return LowerStmatrix();
+    case Shape::kMovmatrix:
+      return LowerMovmatrix();
   }
   return Fail("not supported");
 }

@@ -54,15 +54,15 @@ struct LowInst {
   HandlerPair fn;
   Flow flow = Flow::kNext;
   bool guard_negated = false;
-  bool list_defines = false;  // the list holds destinations
-  bool accesses = false;      // needs a slot of the allocation cache
-  bool own_source = false;    // `e` and `n` are set; do not touch
+  bool accesses = false;    // needs a slot of the allocation cache
+  bool own_source = false;  // `e` and `n` are set; do not touch
   Ref guard;
   Ref d, d2;          // destinations
   Ref a, b, c, e, x;  // sources; x goes into Inst::cache
   std::uint32_t list_first = 0;
   std::uint32_t list_count = 0;
-  std::uint32_t target = 0;  // label
+  std::uint32_t list_defined = 0;  // its first entries that are destinations
+  std::uint32_t target = 0;        // label
   std::uint32_t flags = 0;
   std::uint32_t n = 0;  // Inst::n where there is neither d2 nor a list
   std::int64_t imm = 0;
@@ -224,6 +224,23 @@ class Lowering {
   Status LowerActivemask();
   [[nodiscard]] std::uint32_t CollectiveShape(std::string_view signature) const;
   Status LowerCollective();
+
+  // ---- lower_matrix.cc
+  Status Fragment(const ast::Operand& operand, std::uint32_t count, Type type,
+                  bool defines, std::vector<Ref>* refs);
+  void SetList(const std::vector<Ref>& refs, std::uint32_t defined,
+               LowInst* inst);
+  Status LowerMma();
+  [[nodiscard]] std::uint32_t QuadLayouts() const;
+  Status WmmaTile(std::uint32_t* flags, std::uint32_t* registers,
+                  std::uint32_t* stride);
+  Status LowerWmmaMemory(bool loads);
+  Status LowerWmmaLoad();
+  Status LowerWmmaStore();
+  Status LowerMatrixRows(bool loads);
+  Status LowerLdmatrix();
+  Status LowerStmatrix();
+  Status LowerMovmatrix();
 
   const LowerContext& context_;
   const ast::Function& function_;

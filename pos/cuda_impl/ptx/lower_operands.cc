@@ -269,7 +269,7 @@ Status Lowering::List(std::span<const Operand> elements, std::uint32_t width,
                       bool defines, Type type, LowInst* inst) {
   inst->list_first = static_cast<std::uint32_t>(out_.lists.size());
   inst->list_count = static_cast<std::uint32_t>(elements.size());
-  inst->list_defines = defines;
+  inst->list_defined = defines ? inst->list_count : 0;
   std::vector<Ref> refs;
   for (const Operand& element : elements) {
     Ref ref;

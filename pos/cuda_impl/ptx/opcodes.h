@@ -42,6 +42,12 @@ enum class Shape : std::uint8_t {
   kTrap,
   kBarrier,
   kCollective,  // as the operand column; the last source is the member mask
+  kMma,         // matrix instructions: lower_matrix.cc
+  kWmmaLoad,
+  kWmmaStore,
+  kLdmatrix,
+  kStmatrix,
+  kMovmatrix,
   kFirstAlone = kBrx,
 };
 

@@ -70,6 +70,7 @@ enum InstFlags : std::uint32_t {
   kNanFlag = 1u << 9,      // min.NaN
   kNoDest = 1u << 10,      // the destination is not wanted
   kSyncAccess = 1u << 12,  // memory: others may wait for it
+  kAligned = 1u << 15,     // all lanes of the warp execute it together
   // Memory: log2 of bytes of an element (17), of a register (19), signed (21).
   kElementShift = 17,
   kRegisterShift = 19,

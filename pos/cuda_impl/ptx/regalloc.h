@@ -49,8 +49,8 @@ void ForEachRegister(const LowFunction& function, std::uint32_t index, Use use,
   }
   for (std::uint32_t i = 0; i < inst.list_count; ++i) {
     const Ref& ref = function.lists[inst.list_first + i];
-    if (!inst.list_defines) read(ref);
-    if (inst.list_defines) write(ref);
+    if (i >= inst.list_defined) read(ref);
+    if (i < inst.list_defined) write(ref);
   }
   write(inst.d);
   write(inst.d2);

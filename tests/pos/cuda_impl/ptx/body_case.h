@@ -43,6 +43,8 @@ std::vector<BodyCase> AtomicCases();
 std::vector<BodyCase> WarpCases();
 std::vector<BodyCase> FlowCases();
 std::vector<BodyCase> OtherCases();
+std::vector<BodyCase> MmaCases();
+std::vector<BodyCase> WmmaCases();
 
 // The module's text.
 std::string TextOf(const BodyCase& test);

@@ -29,6 +29,8 @@ TEST(OpcodeBodies, LoadsAndStores) { CheckAll(MemoryCases()); }
 TEST(OpcodeBodies, Atomics) { CheckAll(AtomicCases()); }
 TEST(OpcodeBodies, WarpCollectives) { CheckAll(WarpCases()); }
 TEST(OpcodeBodies, Flow) { CheckAll(FlowCases()); }
+TEST(OpcodeBodies, MatrixProductsAndRows) { CheckAll(MmaCases()); }
+TEST(OpcodeBodies, MatrixFragments) { CheckAll(WmmaCases()); }
 TEST(OpcodeBodies, CarriesMovesAddressesParameters) { CheckAll(OtherCases()); }
 
 // Words of the opcodes that are tested, by row.
@@ -40,8 +42,8 @@ std::map<std::size_t, std::set<std::string>> TestedWords() {
     tested.insert("");
     for (const std::string_view word : info.words) tested.emplace(word);
   };
-  for (const auto cases :
-       {&MemoryCases, &AtomicCases, &WarpCases, &FlowCases, &OtherCases}) {
+  for (const auto cases : {&MemoryCases, &AtomicCases, &WarpCases, &FlowCases,
+                           &OtherCases, &MmaCases, &WmmaCases}) {
     for (const BodyCase& test : (*cases)()) {
       EXPECT_NE(test.body.find(test.opcode), std::string::npos)
           << "a case for " << test.opcode << " without it";

@@ -1,0 +1,435 @@
+// Products of matrices of narrow floating-point elements, as an H100's tensor
+// cores compute them: with one sum for all of k, cut off in one place.
+//
+//   Every product a b is exact. Its exponent is the sum of those of a and b (a
+//   subnormal number has its format's smallest), that of c its own, at least
+//   -126; zeros have none. With E the largest of them, every product and c is
+//   cut off, toward zero, below 2^(E - 25). The sum of what is left is exact.
+//   It is rounded once, toward zero to f32 or to nearest to f16. A sum of zero
+//   is +0; beyond f32's range it is infinite; a NaN is canonical.
+//
+// That is what Xie et al., "MMA-Sim: Bit-Accurate Reference Model of Tensor
+// Cores and Matrix Cores" (arXiv 2511.10909), found for mma on Hopper; tf32
+// inputs are cut off to 10 bits of mantissa.
+//
+// How: products in f32, a power of two for each number in place of its
+// exponent, 16 rows of the longer side at once. In f32 that is exact while
+// nothing overflows; matrices with a NaN, an infinity or numbers beyond
+// 2^±50 (f16, fp8: never) go the slow way, which is exact for all.
+#include "pos/cuda_impl/ptx/isa/half_ops.h"
+#include "pos/cuda_impl/ptx/isa/matrix_ops.h"
+
+namespace pos::ptx::POS_PTX_ISA {
+namespace {
+
+constexpr u32 kGroup = 16;  // rows at once
+constexpr u32 kMostResults = 256;
+constexpr u32 kMostElements = 512;
+constexpr s32 kKeptBits = 25;
+constexpr s32 kLeastExponent = -126;
+
+POS_INLINE double PowerOfTwo(s32 exponent) {
+  return DoubleOf(static_cast<u64>(static_cast<s64>(exponent) + 1023) << 52);
+}
+
+// ---- Elements. Split: the value, 2^exponent (0 for a zero), and whether the
+// slow way is needed; Value and Exponent are for that one.
+
+struct F16 {
+  using Raw = u16;
+  static POS_INLINE u32 Split(u16 raw, float* value, float* power) {
+    const u32 rest = raw & 0x7fff;
+    const u32 top = raw & 0x7c00;
+    const float tiny = static_cast<float>(static_cast<s32>(rest)) * 0x1p-24f;
+    const u32 bits = top != 0 ? (rest << 13) + (112u << 23) : BitsOf(tiny);
+    *value = FloatOf(bits | static_cast<u32>(raw & 0x8000) << 16);
+    const u32 least = rest != 0 ? 113u << 23 : 0;
+    *power = FloatOf(top != 0 ? (top << 13) + (112u << 23) : least);
+    return top == 0x7c00 ? 1 : 0;
+  }
+  static double Value(u16 raw) { return static_cast<double>(HalfToFloat(raw)); }
+  static s32 Exponent(u16 raw) {
+    const s32 field = raw >> 10 & 31;
+    return (field != 0 ? field : 1) - 15;
+  }
+};
+
+// f32 of which some bits count.
+POS_INLINE u32 SplitWide(u32 bits, float* value, float* power) {
+  const u32 top = bits & 0x7f800000;
+  *value = FloatOf(bits);
+  *power = FloatOf(top);
+  const bool moderate = top - (77u << 23) <= 100u << 23;
+  return ((bits & 0x7fffffff) != 0) & !moderate ? 1 : 0;
+}
+POS_INLINE s32 ExponentWide(u32 bits) {
+  const s32 field = static_cast<s32>(bits >> 23 & 255);
+  return (field != 0 ? field : 1) - 127;
+}
+struct Bf16 {
+  using Raw = u16;
+  static POS_INLINE u32 Split(u16 raw, float* value, float* power) {
+    return SplitWide(static_cast<u32>(raw) << 16, value, power);
+  }
+  static double Value(u16 raw) {
+    return static_cast<double>(FloatOf(static_cast<u32>(raw) << 16));
+  }
+  static s32 Exponent(u16 raw) {
+    return ExponentWide(static_cast<u32>(raw) << 16);
+  }
+};
+struct Tf32 {
+  using Raw = u32;
+  static constexpr u32 kKept = 0xffffe000;
+  static POS_INLINE u32 Split(u32 raw, float* value, float* power) {
+    return SplitWide(raw & kKept, value, power);
+  }
+  static double Value(u32 raw) {
+    const bool nan = (raw & 0x7fffffff) > 0x7f800000;
+    return static_cast<double>(FloatOf(nan ? kNan32 : raw & kKept));
+  }
+  static s32 Exponent(u32 raw) { return ExponentWide(raw); }
+};
+struct E4m3 {
+  using Raw = u8;
+  static POS_INLINE u32 Split(u8 raw, float* value, float* power) {
+    const u32 rest = raw & 0x7f;
+    const u32 top = raw & 0x78;
+    const float tiny = static_cast<float>(static_cast<s32>(rest)) * 0x1p-9f;
+    const u32 bits = top != 0 ? (rest << 20) + (120u << 23) : BitsOf(tiny);
+    *value = FloatOf(bits | static_cast<u32>(raw & 0x80) << 24);
+    const u32 least = rest != 0 ? 121u << 23 : 0;
+    *power = FloatOf(top != 0 ? (top << 20) + (120u << 23) : least);
+    return rest == 0x7f ? 1 : 0;
+  }
+  static double Value(u8 raw) {
+    float value = 0;
+    float power = 0;
+    const u32 nan = Split(raw, &value, &power);
+    return static_cast<double>(nan != 0 ? FloatOf(kNan32) : value);
+  }
+  static s32 Exponent(u8 raw) {
+    const s32 field = raw >> 3 & 15;
+    return (field != 0 ? field : 1) - 7;
+  }
+};
+struct E5m2 {
+  using Raw = u8;
+  static POS_INLINE u16 Half(u8 raw) { return static_cast<u16>(raw << 8); }
+  static POS_INLINE u32 Split(u8 raw, float* value, float* power) {
+    return F16::Split(Half(raw), value, power);
+  }
+  static double Value(u8 raw) { return F16::Value(Half(raw)); }
+  static s32 Exponent(u8 raw) { return F16::Exponent(Half(raw)); }
+};
+
+// f(format) for the format of `type`.
+template <typename F>
+POS_INLINE u32 WithFormat(Type type, F f) {
+  switch (type) {
+    case Type::kF16:
+      return f(F16());
+    case Type::kBf16:
+      return f(Bf16());
+    case Type::kTf32:
+      return f(Tf32());
+    case Type::kE4m3:
+      return f(E4m3());
+    default:
+      return f(E5m2());
+  }
+}
+
+// ---- The fast way.
+
+struct Side {
+  alignas(64) float value[kMostElements];
+  alignas(64) float power[kMostElements];
+};
+
+// Elements [k][row]: `rows` numbers side by side.
+template <typename F>
+u32 SplitAcross(const u32* packed, u32 rows, u32 k, Side* side) {
+  using Raw = typename F::Raw;
+  const Raw* raw = reinterpret_cast<const Raw*>(packed);
+  u32 slow = 0;
+  for (u32 first = 0; first < rows; first += kGroup) {
+    for (u32 kk = 0; kk < k; ++kk) {
+      alignas(64) Raw column[kGroup];
+      for (u32 r = 0; r < kGroup; ++r) column[r] = raw[(first + r) * k + kk];
+      float* value = side->value + kk * rows + first;
+      float* power = side->power + kk * rows + first;
+      for (u32 r = 0; r < kGroup; ++r) {
+        slow |= F::Split(column[r], value + r, power + r);
+      }
+    }
+  }
+  return slow;
+}
+
+// Elements [row][k].
+template <typename F>
+u32 SplitAlong(const u32* packed, u32 count, Side* side) {
+  using Raw = typename F::Raw;
+  const Raw* raw = reinterpret_cast<const Raw*>(packed);
+  u32 slow = 0;
+  for (u32 first = 0; first < count; first += kGroup) {
+    for (u32 e = 0; e < kGroup; ++e) {
+      slow |= F::Split(raw[first + e], side->value + first + e,
+                       side->power + first + e);
+    }
+  }
+  return slow;
+}
+
+#if defined(__AVX512F__)
+constexpr u32 kVectorBytes = 64;
+#elif defined(__AVX2__)
+constexpr u32 kVectorBytes = 32;
+#else
+constexpr u32 kVectorBytes = 16;
+#endif
+typedef float Floats __attribute__((vector_size(kVectorBytes), may_alias));
+typedef s32 Ints __attribute__((vector_size(kVectorBytes), may_alias));
+constexpr u32 kWidth = kVectorBytes / 4;
+constexpr u32 kParts = kGroup / kWidth;
+
+struct Sums {
+  // Of the products' whole multiples of 2^(E - 25), in two parts that hold up
+  // to 16 products each; and 2^E.
+  alignas(64) s32 part[2][kMostResults];
+  alignas(64) float power[kMostResults];
+};
+
+// Sums of one row of the shorter side (`along`) with 16 of the longer one.
+POS_INLINE void SumGroup(const float* value, const float* power,
+                         const Side& across, u32 at, u32 rows, u32 k,
+                         u32 result, Sums* sums) {
+  Floats* const most = reinterpret_cast<Floats*>(sums->power + result);
+  Floats top[kParts];
+  for (u32 i = 0; i < kParts; ++i) top[i] = most[i];
+  for (u32 kk = 0; kk < k; ++kk) {
+    const Floats* p =
+        reinterpret_cast<const Floats*>(across.power + kk * rows + at);
+    for (u32 i = 0; i < kParts; ++i) {
+      const Floats product = power[kk] * p[i];
+      top[i] = top[i] > product ? top[i] : product;
+    }
+  }
+  Floats scale[kParts];
+  for (u32 i = 0; i < kParts; ++i) {
+    most[i] = top[i];
+    // 2^(25 - E), or as much as f32 has: then all products are zero.
+    const Ints field =
+        (254 + kKeptBits) - (reinterpret_cast<Ints&>(top[i]) >> 23);
+    const Ints most_field = Ints{} + 254;
+    const Ints cut = (field < most_field ? field : most_field) << 23;
+    scale[i] = reinterpret_cast<const Floats&>(cut);
+  }
+  for (u32 part = 0; part * 16 < k; ++part) {
+    Ints sum[kParts] = {};
+    const u32 end = k < part * 16 + 16 ? k : part * 16 + 16;
+    for (u32 kk = part * 16; kk < end; ++kk) {
+      const Floats* v =
+          reinterpret_cast<const Floats*>(across.value + kk * rows + at);
+      for (u32 i = 0; i < kParts; ++i) {
+        const Floats product = value[kk] * v[i] * scale[i];
+        sum[i] += __builtin_convertvector(product, Ints);
+      }
+    }
+    Ints* const out = reinterpret_cast<Ints*>(sums->part[part] + result);
+    for (u32 i = 0; i < kParts; ++i) out[i] = sum[i];
+  }
+}
+
+// What lies in `sums` and in c, put together: not rounded.
+template <bool kTwoParts>
+void Combine(const Sums& sums, const float* c, u32 count, double* exact) {
+  for (u32 e = 0; e < count; ++e) {
+    const u64 field = BitsOf(sums.power[e]) >> 23;
+    const double up = DoubleOf((1023 + kKeptBits + 127 - field) << 52);
+    const double down = DoubleOf((1023 - kKeptBits - 127 + field) << 52);
+    const bool finite = (BitsOf(c[e]) & 0x7f800000) != 0x7f800000;
+    const double own = static_cast<double>(finite ? c[e] : 0.0f) * up;
+    double total = static_cast<double>(sums.part[0][e]) +
+                   static_cast<double>(static_cast<s32>(own));
+    if constexpr (kTwoParts) total += static_cast<double>(sums.part[1][e]);
+    exact[e] = finite ? total * down : static_cast<double>(c[e]);
+  }
+}
+
+// c as f32, and 2^exponent of it.
+void SplitResults(const MatrixProduct& p, u32 count, float* c, float* power) {
+  if (p.type_c == Type::kF16) {
+    for (u32 e = 0; e < count; ++e) {
+      const u16 raw = static_cast<u16>(p.c[e]);
+      F16::Split(raw, c + e, power + e);
+      c[e] = HalfToFloat(raw);
+      power[e] = power[e] > 0x1p-126f ? power[e] : 0x1p-126f;
+    }
+    return;
+  }
+  for (u32 e = 0; e < count; ++e) {
+    c[e] = FloatOf(p.c[e]);
+    const float top = FloatOf(p.c[e] & 0x7f800000);
+    power[e] = top > 0x1p-126f ? top : 0x1p-126f;
+  }
+}
+
+// ---- Rounding.
+
+POS_OPAQUE void NarrowAll(const double* exact, u32 count, float* out) {
+  for (u32 e = 0; e < count; ++e) out[e] = static_cast<float>(exact[e]);
+}
+
+void RoundResults(const double* exact, u32 count, MatrixProduct* p) {
+  if (p->type_d == Type::kF16) {
+    for (u32 e = 0; e < count; ++e) {
+      p->c[e] = RoundTo<HalfFormat>(BitsOf(exact[e]), kRoundNearest);
+    }
+    return;
+  }
+  alignas(64) float narrow[kMostResults];
+  {
+    const RoundingScope toward_zero(kRoundZero);
+    NarrowAll(exact, count, narrow);
+  }
+  for (u32 e = 0; e < count; ++e) {
+    const double size = exact[e] < 0 ? -exact[e] : exact[e];
+    const u32 sign = BitsOf(narrow[e]) & 0x80000000;
+    const u32 bits = size >= 0x1p128 ? sign | 0x7f800000 : BitsOf(narrow[e]);
+    p->c[e] = exact[e] == exact[e] ? bits : kNan32;
+  }
+}
+
+// ---- The slow way: one element of the result.
+
+struct Exact {
+  double value[kMostElements];
+  s32 exponent[kMostElements];
+};
+
+template <typename F>
+u32 Widen(const u32* packed, u32 count, Exact* out) {
+  const auto* raw = reinterpret_cast<const typename F::Raw*>(packed);
+  for (u32 e = 0; e < count; ++e) {
+    out->value[e] = F::Value(raw[e]);
+    out->exponent[e] = F::Exponent(raw[e]);
+  }
+  return 0;
+}
+
+double Dot(const double* a, const s32* ea, const double* b, const s32* eb,
+           u32 k, double c, s32 ec) {
+  s32 most = c != 0 && ec > kLeastExponent ? ec : kLeastExponent;
+  double about = c;  // finite when all are
+  for (u32 kk = 0; kk < k; ++kk) {
+    const double product = a[kk] * b[kk];
+    const s32 exponent = ea[kk] + eb[kk];
+    if (product != 0 && exponent > most) most = exponent;
+    about += product;
+  }
+  if (about - about != 0) return about;
+  const double up = PowerOfTwo(kKeptBits - most);
+  s64 sum = static_cast<s64>(c * up);
+  for (u32 kk = 0; kk < k; ++kk) sum += static_cast<s64>(a[kk] * b[kk] * up);
+  return static_cast<double>(sum) * PowerOfTwo(most - kKeptBits);
+}
+
+POS_INLINE void WidenResult(const MatrixProduct& p, u32 at, double* value,
+                            s32* exponent) {
+  if (p.type_c == Type::kF16) {
+    *value = F16::Value(static_cast<u16>(p.c[at]));
+    *exponent = F16::Exponent(static_cast<u16>(p.c[at]));
+  } else {
+    *value = static_cast<double>(FloatOf(p.c[at]));
+    *exponent = ExponentWide(p.c[at]);
+  }
+}
+
+void MultiplySlowly(MatrixProduct* p) {
+  Exact a;
+  Exact b;
+  WithFormat(p->type_a, [&](auto format) {
+    return Widen<decltype(format)>(p->a, p->m * p->k, &a);
+  });
+  WithFormat(p->type_b, [&](auto format) {
+    return Widen<decltype(format)>(p->b, p->n * p->k, &b);
+  });
+  double exact[kMostResults];
+  for (u32 row = 0; row < p->m; ++row) {
+    for (u32 column = 0; column < p->n; ++column) {
+      const u32 at = row * p->step_row + column * p->step_column;
+      double c = 0;
+      s32 exponent = 0;
+      WidenResult(*p, at, &c, &exponent);
+      const u32 i = row * p->k;
+      const u32 j = column * p->k;
+      exact[at] = Dot(a.value + i, a.exponent + i, b.value + j, b.exponent + j,
+                      p->k, c, exponent);
+    }
+  }
+  RoundResults(&exact[0], p->m * p->n, p);
+}
+
+}  // namespace
+
+void MultiplyFloat(MatrixProduct* p) {
+  const bool along_m = p->m >= 16;
+  const u32 rows = along_m ? p->m : p->n;
+  const u32 others = along_m ? p->n : p->m;
+  const u32 k = p->k;
+  Side across;
+  Side along;
+  u32 slow = WithFormat(along_m ? p->type_a : p->type_b, [&](auto format) {
+    return SplitAcross<decltype(format)>(along_m ? p->a : p->b, rows, k,
+                                         &across);
+  });
+  slow |= WithFormat(along_m ? p->type_b : p->type_a, [&](auto format) {
+    return SplitAlong<decltype(format)>(along_m ? p->b : p->a, others * k,
+                                        &along);
+  });
+  if (slow != 0) return MultiplySlowly(p);
+  const u32 count = rows * others;
+  alignas(64) float c[kMostResults];
+  alignas(64) double exact[kMostResults];
+  Sums sums;
+  SplitResults(*p, count, c, sums.power);
+  for (u32 x = 0; x < others; ++x) {
+    for (u32 at = 0; at < rows; at += kGroup) {
+      SumGroup(along.value + x * k, along.power + x * k, across, at, rows, k,
+               x * rows + at, &sums);
+    }
+  }
+  if (k > 16) {
+    Combine<true>(sums, c, count, exact);
+  } else {
+    Combine<false>(sums, c, count, exact);
+  }
+  RoundResults(exact, count, p);
+}
+
+void MultiplyQuads(MatrixProduct* p) {
+  constexpr u32 kElements = 128;  // of four products of 8 x 4
+  Exact a;
+  Exact b;
+  for (u32 e = 0; e < kElements; ++e) {
+    a.value[e] = F16::Value(static_cast<u16>(p->a[e]));
+    a.exponent[e] = F16::Exponent(static_cast<u16>(p->a[e]));
+    b.value[e] = F16::Value(static_cast<u16>(p->b[e]));
+    b.exponent[e] = F16::Exponent(static_cast<u16>(p->b[e]));
+  }
+  double exact[kMostResults];
+  for (u32 at = 0; at < kMostResults; ++at) {
+    const u32 i = at / 64 * 32 + at % 64 / 8 * 4;
+    const u32 j = at / 64 * 32 + at % 8 * 4;
+    double c = 0;
+    s32 exponent = 0;
+    WidenResult(*p, at, &c, &exponent);
+    exact[at] = Dot(a.value + i, a.exponent + i, b.value + j, b.exponent + j, 4,
+                    c, exponent);
+  }
+  RoundResults(&exact[0], kMostResults, p);
+}
+
+}  // namespace pos::ptx::POS_PTX_ISA
