@@ -120,7 +120,8 @@ void CheckBarriers(Block* block, Warp* warp) {
   if (warp->live == 0) block->unfinished &= ~(1u << warp->index);
   for (std::uint32_t i = 0; i < block->barriers.size(); ++i) {
     const BarrierState& barrier = block->barriers[i];
-    if (barrier.used && barrier.waiting != 0 && Complete(*block, barrier)) {
+    const bool awaited = barrier.waiting != 0 || i == control::kClusterBarrier;
+    if (barrier.used && awaited && Complete(*block, barrier)) {
       Release(block, i);
     }
   }
@@ -134,8 +135,7 @@ const Inst* Barrier(Warp* warp, const Inst* inst) {
       warp->base[inst->a & 3] + (inst->a >> 2));
   const auto lane = static_cast<std::uint32_t>(std::countr_zero(warp->active));
   const std::uint32_t number = numbers[lane];
-  const bool cluster = (inst->flags & kBarCluster) != 0;
-  if (number >= kBarriers && !cluster) {
+  if (number >= kBarriers) {
     return RaiseFault(warp, inst, lane, kErrorIllegalInstruction, number,
                       "a barrier that does not exist");
   }
@@ -174,6 +174,33 @@ const Inst* Barrier(Warp* warp, const Inst* inst) {
   }
   block->progress = true;
   if (Complete(*block, barrier)) Release(block, number);
+  return Resume(warp, false);
+}
+
+// Who has arrived and whose phase has not ended has its bit in `arrived`.
+const Inst* ClusterArrive(Warp* warp, const Inst* inst) {
+  BarrierState& barrier = warp->block->barriers[kClusterBarrier];
+  barrier.used = true;
+  barrier.arrived[warp->index] |= warp->active;
+  warp->block->progress = true;
+  Suspend(warp, inst + 1, FragmentState::kReady);
+  if (Complete(*warp->block, barrier)) Release(warp->block, kClusterBarrier);
+  return Resume(warp, false);
+}
+
+const Inst* ClusterWait(Warp* warp, const Inst* inst) {
+  BarrierState& barrier = warp->block->barriers[kClusterBarrier];
+  const std::uint32_t all = warp->active;
+  const std::uint32_t waiting = all & barrier.arrived[warp->index];
+  if (waiting == 0) return inst + 1;
+  if (waiting != all) {
+    warp->active = all & ~waiting;
+    Suspend(warp, inst + 1, FragmentState::kReady);
+    warp->active = waiting;
+  }
+  Suspend(warp, inst, FragmentState::kBarrier);
+  warp->waiting[warp->waiting_count - 1].barrier = kClusterBarrier;
+  ++barrier.waiting;
   return Resume(warp, false);
 }
 

@@ -43,6 +43,7 @@ std::vector<BodyCase> AtomicCases();
 std::vector<BodyCase> WarpCases();
 std::vector<BodyCase> FlowCases();
 std::vector<BodyCase> OtherCases();
+std::vector<BodyCase> AsyncCases();
 
 // The module's text.
 std::string TextOf(const BodyCase& test);

@@ -31,6 +31,8 @@ TEST(OpcodeBodies, WarpCollectives) { CheckAll(WarpCases()); }
 TEST(OpcodeBodies, Flow) { CheckAll(FlowCases()); }
 TEST(OpcodeBodies, CarriesMovesAddressesParameters) { CheckAll(OtherCases()); }
 
+TEST(OpcodeBodies, CopiesMbarriersClusters) { CheckAll(AsyncCases()); }
+
 // Words of the opcodes that are tested, by row.
 std::map<std::size_t, std::set<std::string>> TestedWords() {
   std::map<std::size_t, std::set<std::string>> words;
@@ -40,8 +42,8 @@ std::map<std::size_t, std::set<std::string>> TestedWords() {
     tested.insert("");
     for (const std::string_view word : info.words) tested.emplace(word);
   };
-  for (const auto cases :
-       {&MemoryCases, &AtomicCases, &WarpCases, &FlowCases, &OtherCases}) {
+  for (const auto cases : {&MemoryCases, &AtomicCases, &WarpCases, &FlowCases,
+                           &OtherCases, &AsyncCases}) {
     for (const BodyCase& test : (*cases)()) {
       EXPECT_NE(test.body.find(test.opcode), std::string::npos)
           << "a case for " << test.opcode << " without it";
