@@ -3,8 +3,10 @@
 // Threads are counted as the hardware does: a warp counts as 32 once all its
 // lanes that have not exited have arrived. Without a number of threads, a
 // barrier completes when every thread of the block has arrived or exited.
+#include <array>
 #include <bit>
 #include <cstring>
+#include <string>
 
 #include "pos/cuda_impl/ptx/block.h"
 
@@ -114,6 +116,41 @@ void ResetBarrier(BarrierState* barrier) {
   barrier->all = true;
   barrier->any = false;
   barrier->arrived.fill(0);
+}
+
+std::string DescribeWaiting(const Block& block) {
+  std::array<std::uint32_t, control::kBarriers + 1> waiting{};
+  std::uint32_t for_lanes = 0;
+  for (std::uint32_t left = block.unfinished; left != 0; left &= left - 1) {
+    const Warp& warp = block.warps[std::countr_zero(left)];
+    for (std::uint32_t i = 0; i < warp.waiting_count; ++i) {
+      const Fragment& fragment = warp.waiting[i];
+      const auto lanes =
+          static_cast<std::uint32_t>(std::popcount(fragment.mask));
+      const bool barrier = fragment.state == FragmentState::kBarrier;
+      (barrier ? waiting[fragment.barrier] : for_lanes) += lanes;
+    }
+  }
+  std::string text;
+  const auto add = [&text](std::uint32_t count, const std::string& where) {
+    if (count == 0) return;
+    const bool first = text.empty();
+    text += (first ? "" : " and ") + std::to_string(count) +
+            (first ? " threads wait " : " ") + where;
+  };
+  for (std::uint32_t i = 0; i < waiting.size(); ++i) {
+    const BarrierState& barrier = block.barriers[i];
+    std::string where = i == control::kClusterBarrier
+                            ? "at the barrier of the cluster"
+                            : "at barrier " + std::to_string(i);
+    if (barrier.expected != 0) {
+      where += " (" + std::to_string(CountArrived(block, barrier)) + " of " +
+               std::to_string(barrier.expected) + " have arrived)";
+    }
+    add(waiting[i], where);
+  }
+  add(for_lanes, "for other lanes of their warp");
+  return text;
 }
 
 void CheckBarriers(Block* block, Warp* warp) {

@@ -162,6 +162,8 @@ class BlockMemory {
 // Lanes of `warp` have exited: barriers may complete.
 void CheckBarriers(Block* block, Warp* warp);
 void ResetBarrier(BarrierState* barrier);
+// How many threads wait where, for people.
+std::string DescribeWaiting(const Block& block);
 
 // ---- fragments.cc
 
