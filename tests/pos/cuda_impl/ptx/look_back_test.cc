@@ -107,7 +107,7 @@ INSTANTIATE_TEST_SUITE_P(
 
 TEST_P(LookBacks, EndInGridsFarLargerThanWhatIsResident) {
   // 1 GiB of blocks is kept at most: about 1,000 of these.
-  constexpr std::uint32_t kBlocks = 6000;
+  constexpr std::uint32_t kBlocks = 2500;
   TestModule module(TextOf(GetParam()));
   const u64 states = module.memory().Allocate(8 * kBlocks);
   const u64 count = module.memory().Allocate(8);
@@ -119,7 +119,7 @@ TEST_P(LookBacks, EndInGridsFarLargerThanWhatIsResident) {
                      .block = {64, 1, 1},
                      .dynamic_shared_bytes = 1000u << 10,
                      .threads = 3,
-                     .budget = 40});
+                     .budget = 100});
   ASSERT_FALSE(result.fault.has_value()) << result.fault->text;
   const auto got = TestMemory::Download<u64>(states, kBlocks);
   for (u64 i = 0; i < kBlocks; ++i) {
