@@ -132,6 +132,7 @@ class Lint(unittest.TestCase):
             api = pathlib.Path(directory, "pos/cuda_impl/api")
             api.mkdir(parents=True)
             pathlib.Path(directory, "docs").mkdir()
+            self.write_ptx(directory, "add  u32\n")
             (api / "symbols.def").write_text("// head\n" + row)
             (api / "calls.def").write_text(
                 "// head\nPOS_CALL(6,  MemFree, kWorker,   kNone,\n")
@@ -151,6 +152,47 @@ class Lint(unittest.TestCase):
             status, text = self.coverage(directory, "--check")
             self.assertEqual(status, 1)
             self.assertIn("3 rows, understood 2", text)
+
+    def write_ptx(self, directory, isa):
+        ptx = pathlib.Path(directory, "pos/cuda_impl/ptx")
+        ptx.mkdir(parents=True, exist_ok=True)
+        (ptx / "opcodes.def").write_text(
+            '#define TYPES "u32|s32"\n'
+            'POS_PTX_OP(add, "sat? " TYPES, kAlu, "t:tt", Add)\n')
+        (ptx / "isa.txt").write_text("[Group]\n" + isa)
+        return ptx / "isa.txt"
+
+    def test_ptx_coverage(self):
+        with tempfile.TemporaryDirectory() as directory:
+            api = pathlib.Path(directory, "pos/cuda_impl/api")
+            api.mkdir(parents=True)
+            docs = pathlib.Path(directory, "docs")
+            docs.mkdir()
+            (api / "symbols.def").write_text(
+                "\nPOS_CU_SYMBOL(cuInit, cuInit, 2000, kLegacy, kServed)\n")
+            (api / "calls.def").write_text(
+                "\nPOS_CALL(6,  MemFree, kWorker,   kNone,\n")
+            for isa, message in (
+                    ("add  u32|u64\n", "refused with u64, and no reason why"),
+                    ("sub  u32\nadd  u32\n", "refused, and no reason why"),
+                    ("sub  u32 -- not there\n", "has no add"),
+                    ("add  sat? u32 -- not there\n",
+                     "is supported, remove ` -- not there`")):
+                self.write_ptx(directory, isa)
+                status, text = self.coverage(directory)
+                self.assertEqual(status, 1)
+                self.assertIn(message, text)
+            status, text = self.coverage(directory, "--fix")
+            self.assertEqual(status, 0, text)
+            self.assertEqual(
+                pathlib.Path(directory, "pos/cuda_impl/ptx/isa.txt")
+                .read_text(), "[Group]\nadd  sat? u32\n")
+            self.assertIn("| Group | 1 of 1 | 0 | 0 |",
+                          (docs / "coverage.md").read_text())
+            self.write_ptx(directory, "add  u32|u64 -- no u64\n")
+            self.assertEqual(self.coverage(directory)[0], 0)
+            self.assertIn("without `.u64`: no u64",
+                          (docs / "coverage.md").read_text())
 
 
 if __name__ == "__main__":

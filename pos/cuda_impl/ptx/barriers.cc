@@ -3,8 +3,10 @@
 // Threads are counted as the hardware does: a warp counts as 32 once all its
 // lanes that have not exited have arrived. Without a number of threads, a
 // barrier completes when every thread of the block has arrived or exited.
+#include <array>
 #include <bit>
 #include <cstring>
+#include <string>
 
 #include "pos/cuda_impl/ptx/block.h"
 
@@ -116,11 +118,47 @@ void ResetBarrier(BarrierState* barrier) {
   barrier->arrived.fill(0);
 }
 
+std::string DescribeWaiting(const Block& block) {
+  std::array<std::uint32_t, control::kBarriers + 1> waiting{};
+  std::uint32_t for_lanes = 0;
+  for (std::uint32_t left = block.unfinished; left != 0; left &= left - 1) {
+    const Warp& warp = block.warps[std::countr_zero(left)];
+    for (std::uint32_t i = 0; i < warp.waiting_count; ++i) {
+      const Fragment& fragment = warp.waiting[i];
+      const auto lanes =
+          static_cast<std::uint32_t>(std::popcount(fragment.mask));
+      const bool barrier = fragment.state == FragmentState::kBarrier;
+      (barrier ? waiting[fragment.barrier] : for_lanes) += lanes;
+    }
+  }
+  std::string text;
+  const auto add = [&text](std::uint32_t count, const std::string& where) {
+    if (count == 0) return;
+    const bool first = text.empty();
+    text += (first ? "" : " and ") + std::to_string(count) +
+            (first ? " threads wait " : " ") + where;
+  };
+  for (std::uint32_t i = 0; i < waiting.size(); ++i) {
+    const BarrierState& barrier = block.barriers[i];
+    std::string where = i == control::kClusterBarrier
+                            ? "at the barrier of the cluster"
+                            : "at barrier " + std::to_string(i);
+    if (barrier.expected != 0) {
+      where += " (" + std::to_string(CountArrived(block, barrier)) + " of " +
+               std::to_string(barrier.expected) + " have arrived)";
+    }
+    add(waiting[i], where);
+  }
+  add(for_lanes, "for other lanes of their warp");
+  return text;
+}
+
 void CheckBarriers(Block* block, Warp* warp) {
   if (warp->live == 0) block->unfinished &= ~(1u << warp->index);
   for (std::uint32_t i = 0; i < block->barriers.size(); ++i) {
     const BarrierState& barrier = block->barriers[i];
-    if (barrier.used && barrier.waiting != 0 && Complete(*block, barrier)) {
+    const bool awaited = barrier.waiting != 0 || i == control::kClusterBarrier;
+    if (barrier.used && awaited && Complete(*block, barrier)) {
       Release(block, i);
     }
   }
@@ -134,8 +172,7 @@ const Inst* Barrier(Warp* warp, const Inst* inst) {
       warp->base[inst->a & 3] + (inst->a >> 2));
   const auto lane = static_cast<std::uint32_t>(std::countr_zero(warp->active));
   const std::uint32_t number = numbers[lane];
-  const bool cluster = (inst->flags & kBarCluster) != 0;
-  if (number >= kBarriers && !cluster) {
+  if (number >= kBarriers) {
     return RaiseFault(warp, inst, lane, kErrorIllegalInstruction, number,
                       "a barrier that does not exist");
   }
@@ -174,6 +211,33 @@ const Inst* Barrier(Warp* warp, const Inst* inst) {
   }
   block->progress = true;
   if (Complete(*block, barrier)) Release(block, number);
+  return Resume(warp, false);
+}
+
+// Who has arrived and whose phase has not ended has its bit in `arrived`.
+const Inst* ClusterArrive(Warp* warp, const Inst* inst) {
+  BarrierState& barrier = warp->block->barriers[kClusterBarrier];
+  barrier.used = true;
+  barrier.arrived[warp->index] |= warp->active;
+  warp->block->progress = true;
+  Suspend(warp, inst + 1, FragmentState::kReady);
+  if (Complete(*warp->block, barrier)) Release(warp->block, kClusterBarrier);
+  return Resume(warp, false);
+}
+
+const Inst* ClusterWait(Warp* warp, const Inst* inst) {
+  BarrierState& barrier = warp->block->barriers[kClusterBarrier];
+  const std::uint32_t all = warp->active;
+  const std::uint32_t waiting = all & barrier.arrived[warp->index];
+  if (waiting == 0) return inst + 1;
+  if (waiting != all) {
+    warp->active = all & ~waiting;
+    Suspend(warp, inst + 1, FragmentState::kReady);
+    warp->active = waiting;
+  }
+  Suspend(warp, inst, FragmentState::kBarrier);
+  warp->waiting[warp->waiting_count - 1].barrier = kClusterBarrier;
+  ++barrier.waiting;
   return Resume(warp, false);
 }
 

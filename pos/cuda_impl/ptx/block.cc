@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <string>
 #include <utility>
 
 namespace pos::ptx {
@@ -263,18 +264,15 @@ BlockResult Block::Run(Worker* worker, std::int64_t* budget) {
   return unfinished == 0 ? BlockResult::kDone : BlockResult::kMore;
 }
 
-// Nobody can run and somebody has not exited.
+// Nobody can run and somebody has not exited: everybody waits at barriers, or
+// for lanes that wait there.
 BlockResult Block::RaiseDeadlock() {
   const auto w = static_cast<std::size_t>(std::countr_zero(unfinished));
   Warp& warp = warps[w];
   const Fragment& fragment = warp.waiting[0];
   const auto lane = static_cast<std::uint32_t>(std::countr_zero(fragment.mask));
-  RaiseFault(&warp, fragment.at, lane, kErrorLaunchFailed, 0,
-             fragment.state == FragmentState::kBarrier
-                 ? "deadlock: threads of the block wait at a barrier that "
-                   "others can no longer reach"
-                 : "deadlock: lanes of the warp wait for others that can no "
-                   "longer come");
+  const std::string what = "deadlock: " + DescribeWaiting(*this);
+  RaiseFault(&warp, fragment.at, lane, kErrorLaunchFailed, 0, what.c_str());
   return BlockResult::kStopped;
 }
 

@@ -162,6 +162,8 @@ class BlockMemory {
 // Lanes of `warp` have exited: barriers may complete.
 void CheckBarriers(Block* block, Warp* warp);
 void ResetBarrier(BarrierState* barrier);
+// How many threads wait where, for people.
+std::string DescribeWaiting(const Block& block);
 
 // ---- fragments.cc
 
@@ -180,6 +182,15 @@ void CheckCollectives(Warp* warp);
 
 // threadIdx of a lane.
 std::array<std::uint32_t, 3> ThreadIndex(const Warp& warp, std::uint32_t lane);
+
+// The memory of an access by `lane` that must be aligned to `alignment` (a
+// power of two); nullptr after a fault. GlobalAt needs no slot of the cache.
+std::byte* SharedAt(Warp* warp, const Inst* at, std::uint32_t lane,
+                    std::uint32_t address, std::uint32_t bytes,
+                    std::uint32_t alignment);
+std::byte* GlobalAt(Warp* warp, const Inst* at, std::uint32_t lane,
+                    std::uint64_t address, std::uint32_t bytes,
+                    std::uint32_t alignment);
 
 // Copies from a generic address as `lane` sees it; false when it is not there.
 bool ReadGeneric(Warp* warp, std::uint32_t lane, std::uint64_t address,

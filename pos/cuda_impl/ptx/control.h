@@ -42,6 +42,10 @@ const Inst* Nanosleep(Warp* warp, const Inst* inst);
 
 // a: barrier; b: threads (kHasCount) ; c: predicate (kBarRed…)
 const Inst* Barrier(Warp* warp, const Inst* inst);
+// The barrier of the cluster, which is this block, in two halves: a thread that
+// has arrived waits until all have.
+const Inst* ClusterArrive(Warp* warp, const Inst* inst);
+const Inst* ClusterWait(Warp* warp, const Inst* inst);
 // e: member mask
 const Inst* WarpBarrier(Warp* warp, const Inst* inst);
 
@@ -52,7 +56,6 @@ enum BarrierFlags : std::uint32_t {
   kBarPopc = 1u << 18,    // reductions, into d (popc) or predicate d
   kBarAnd = 1u << 19,
   kBarOr = 1u << 20,
-  kBarCluster = 1u << 21,  // barrier kClusterBarrier, which has no number
 };
 
 constexpr std::uint32_t kBarriers = 16;  // that a program can name

@@ -314,6 +314,18 @@ Status Lowering::Dispatch(const ast::Instruction&) {
       return LowerFence();
     case Shape::kNothing:
       return OkStatus();
+    case Shape::kMbarrier:
+      return LowerMbarrier();
+    case Shape::kCopiesArrive:
+      return LowerCopiesArrive();
+    case Shape::kCpAsync:
+      return LowerCpAsync();
+    case Shape::kBulkCopy:
+      return LowerBulkCopy();
+    case Shape::kBulkZero:
+      return LowerBulkZero();
+    case Shape::kCluster:
+      return LowerCluster();
     case Shape::kActivemask:
       return LowerActivemask();
     case Shape::kNanosleep:

@@ -204,6 +204,16 @@ class Lowering {
   Status LowerAtom();
   Status LowerRed();
 
+  // ---- lower_async.cc
+  Status WholeAddress(const ast::Operand& memory, Space space, Ref* out);
+  Status MbarrierAddress(const ast::Operand& memory, LowInst* inst);
+  Status LowerMbarrier();
+  Status LowerCopiesArrive();
+  Status LowerCpAsync();
+  Status LowerBulkCopy();
+  Status LowerBulkZero();
+  Status LowerCluster();
+
   // ---- lower_control.cc
   Status LowerBra();
   Status LowerBrx();

@@ -223,8 +223,8 @@ Status Lowering::LowerBarrier() {
   if (info_->Has("cluster")) {
     // A cluster is one block: its barrier is one more of the block's.
     if (!operands_.empty()) return Fail("expected no operands");
-    inst.a = Constant(4, control::kClusterBarrier);
-    inst.flags |= control::kBarCluster;
+    inst.fn = Same(info_->Has("arrive") ? &control::ClusterArrive
+                                        : &control::ClusterWait);
     Emit(inst);
     return OkStatus();
   }

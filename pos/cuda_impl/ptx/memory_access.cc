@@ -102,6 +102,39 @@ const Inst* RaiseFault(Warp* warp, const Inst* at, std::uint32_t lane,
   return nullptr;
 }
 
+std::byte* SharedAt(Warp* warp, const Inst* at, std::uint32_t lane,
+                    std::uint32_t address, std::uint32_t bytes,
+                    std::uint32_t alignment) {
+  if ((address & (alignment - 1)) != 0) {
+    RaiseFault(warp, at, lane, kErrorMisalignedAddress, address,
+               "misaligned access");
+    return nullptr;
+  }
+  if (std::uint64_t{address} + bytes > warp->shared_bytes) {
+    RaiseFault(warp, at, lane, kErrorIllegalAddress, address,
+               "access beyond the block's shared memory");
+    return nullptr;
+  }
+  return warp->shared + address;
+}
+
+std::byte* GlobalAt(Warp* warp, const Inst* at, std::uint32_t lane,
+                    std::uint64_t address, std::uint32_t bytes,
+                    std::uint32_t alignment) {
+  if ((address & (alignment - 1)) != 0) {
+    RaiseFault(warp, at, lane, kErrorMisalignedAddress, address,
+               "misaligned access");
+    return nullptr;
+  }
+  const AccessCache found = Find(warp, address, bytes);
+  if (found.base == found.limit) {
+    RaiseFault(warp, at, lane, kErrorIllegalAddress, address,
+               "access outside of every allocation");
+    return nullptr;
+  }
+  return reinterpret_cast<std::byte*>(address);
+}
+
 // The memory behind [address, address + bytes), as `lane` sees it.
 std::byte* GenericPointer(Warp* warp, std::uint32_t lane, std::uint64_t address,
                           std::uint64_t bytes) {

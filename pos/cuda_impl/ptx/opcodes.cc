@@ -195,18 +195,14 @@ bool Fits(const OpcodeRow& row, const std::vector<std::string_view>& words) {
   return fits == words.size();
 }
 
-struct RowRange {
-  std::uint32_t first = 0;
-  std::uint32_t end = 0;
-};
+using RowsOfBases =
+    std::unordered_map<std::string_view, std::vector<std::uint32_t>>;
 
-// Rows of one base stand together in the table.
-const std::unordered_map<std::string_view, RowRange>& RowsByBase() {
+const RowsOfBases& RowsByBase() {
   static const auto* const kByBase = [] {
-    auto* rows = new std::unordered_map<std::string_view, RowRange>;
+    auto* rows = new RowsOfBases;
     for (std::uint32_t i = 0; i < std::size(kRows); ++i) {
-      auto [at, added] = rows->try_emplace(kRows[i].base, RowRange{i, i + 1});
-      if (!added) at->second.end = i + 1;
+      (*rows)[kRows[i].base].push_back(i);
     }
     return rows;
   }();
@@ -239,7 +235,7 @@ OpcodeInfo ParseOpcode(std::string_view opcode) {
   }
   const auto rows = RowsByBase().find(info.base);
   if (rows == RowsByBase().end()) return info;
-  for (std::uint32_t row = rows->second.first; row < rows->second.end; ++row) {
+  for (const std::uint32_t row : rows->second) {
     if (Fits(kRows[row], info.words)) {
       info.row = row;
       break;

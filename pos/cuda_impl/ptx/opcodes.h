@@ -30,6 +30,12 @@ enum class Shape : std::uint8_t {
   kRed,   // [a], b
   kFence,
   kNothing,  // has no effect here
+  kMbarrier,
+  kCopiesArrive,  // cp.async.mbarrier.arrive
+  kCpAsync,
+  kBulkCopy,
+  kBulkZero,
+  kCluster,  // mapa, getctarank; and createpolicy
   kActivemask,
   kNanosleep,
   kBra,

@@ -87,7 +87,9 @@ std::string Reg(std::uint32_t bytes, int number) {
 }
 
 std::string_view SpaceOf(const OpcodeInfo& op) {
-  if (op.Has("shared") || op.Has("shared::cta")) return "shared";
+  for (const char* name : {"shared", "shared::cta", "shared::cluster"}) {
+    if (op.Has(name)) return "shared";
+  }
   return op.Has("global") ? "global" : "";
 }
 

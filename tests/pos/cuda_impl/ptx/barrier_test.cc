@@ -10,10 +10,6 @@ namespace {
 
 using u64 = std::uint64_t;
 
-void CheckAllLevels(const BodyCase& test) {
-  for (const IsaLevel level : RunnableLevels()) CheckBody(test, level);
-}
-
 // Every round each thread reads its neighbour's word of the round before.
 TEST(Barriers, InALoopKeepRoundsApart) {
   BodyCase test;
@@ -173,6 +169,134 @@ bar.sync 2, 64;
 END:
 )";
   test.error = 719;
+  test.error_text =
+      "deadlock: 32 threads wait at barrier 1 (32 of 64 have arrived) and 32 "
+      "at barrier 2 (32 of 64 have arrived)";
+  CheckAllLevels(test);
+}
+
+// Without a count a barrier waits for all that have not exited: here half of
+// them are at another one.
+TEST(Barriers, ThatWaitForEachOtherEndTheLaunchNamingBoth) {
+  BodyCase test;
+  test.opcode = "deadlock";
+  test.blocks = 3;
+  test.threads = 96;
+  test.body = R"(
+mov.u32 %r2, %tid.x;
+setp.lt.u32 %p1, %r2, 5;
+@%p1 exit;
+setp.lt.u32 %p0, %r2, 32;
+@%p0 bra LOW;
+bar.sync 7;
+bra END;
+LOW:
+bar.sync 0;
+END:
+)";
+  test.error = 719;
+  test.error_text =
+      "deadlock: 27 threads wait at barrier 0 and 64 at barrier 7";
+  CheckAllLevels(test);
+}
+
+TEST(Barriers, OfTheClusterThatSomeNeverComeTo) {
+  BodyCase test;
+  test.opcode = "deadlock";
+  test.threads = 64;
+  test.body = R"(
+setp.lt.u32 %p0, %i, 32;
+@%p0 bra LOW;
+bar.sync 1;
+LOW:
+barrier.cluster.arrive;
+barrier.cluster.wait;
+)";
+  test.error = 719;
+  test.error_text = "and 32 at the barrier of the cluster";
+  CheckAllLevels(test);
+}
+
+// Who has arrived may do what others wait for before it waits itself.
+TEST(Barriers, OfTheClusterWaitForArrivalsAndNotForWaits) {
+  BodyCase test;
+  test.opcode = "barrier.cluster";
+  test.threads = 64;
+  test.body = R"(
+.shared .b32 flag;
+mov.u32 %r2, 0;
+setp.eq.u32 %p1, %i, 0;
+@%p1 st.shared.u32 [flag], %r2;
+bar.sync 0;
+barrier.cluster.arrive;
+setp.lt.u32 %p0, %i, 32;
+@%p0 bra SPIN;
+barrier.cluster.wait;
+mov.u32 %r3, 5;
+st.volatile.shared.u32 [flag], %r3;
+bra END;
+SPIN:
+ld.volatile.shared.u32 %r2, [flag];
+setp.eq.u32 %p2, %r2, 0;
+@%p2 bra SPIN;
+barrier.cluster.wait;
+END:
+barrier.cluster.arrive.relaxed;
+barrier.cluster.wait.acquire;
+ld.shared.u32 %r2, [flag];
+st.global.u32 [%out], %r2;
+)";
+  for (std::size_t i = 0; i < 64; ++i) test.Want(i) = 5;
+  CheckAllLevels(test);
+}
+
+// Fifteen named barriers at once, each for a pair of warps, one of which only
+// arrives; and reductions over some warps.
+TEST(Barriers, OfEveryNameAtOnce) {
+  BodyCase test;
+  test.opcode = "barrier.red";
+  test.threads = 960;
+  test.workers = 2;
+  test.blocks = 4;
+  test.body = R"(
+.shared .b32 room[512];
+mov.u32 %r2, %tid.x;
+shr.u32 %r3, %r2, 6;
+and.b32 %r4, %r2, 32;
+setp.ne.u32 %p0, %r4, 0;
+and.b32 %r5, %r2, 31;
+shl.b32 %r6, %r3, 5;
+add.u32 %r6, %r6, %r5;
+shl.b32 %r6, %r6, 2;
+add.u32 %r3, %r3, 1;
+mov.u32 %r7, room;
+add.u32 %r6, %r6, %r7;
+@%p0 bra CONSUME;
+st.shared.u32 [%r6], %r2;
+barrier.arrive %r3, 64;
+bra MEET;
+CONSUME:
+barrier.sync %r3, 64;
+ld.shared.u32 %r8, [%r6];
+st.global.u32 [%out], %r8;
+MEET:
+bar.sync 0;
+setp.lt.u32 %p1, %r5, 3;
+barrier.red.popc.u32 %r9, %r3, 64, %p1;
+barrier.red.and.pred %p2, %r3, 64, %p1;
+barrier.red.or.pred %p3, %r3, 64, !%p1;
+selp.u32 %r10, 1, 0, %p2;
+selp.u32 %r11, 2, 0, %p3;
+add.u32 %r10, %r10, %r11;
+st.global.u32 [%out+8], %r9;
+st.global.u32 [%out+16], %r10;
+)";
+  for (std::size_t i = 0; i < 3840; ++i) {
+    const std::size_t t = i % 960;
+    test.Want(i) = (t & 32) != 0 ? t - 32 : 0;
+    test.Want(i, 1) = 6;
+    test.Want(i, 2) = 2;
+  }
   CheckAllLevels(test);
 }
 

@@ -37,13 +37,17 @@ void CheckBody(const BodyCase& test, IsaLevel level) {
   const std::uint64_t in_at = module.memory().Upload(in);
   Params params;
   params.Add(in_at).Add(out);
-  const LaunchResult result = module.Launch(
-      "k", params,
-      {.grid = {test.blocks, 1, 1}, .block = {test.threads, 1, 1}});
+  const LaunchResult result = module.Launch("k", params,
+                                            {.grid = {test.blocks, 1, 1},
+                                             .block = {test.threads, 1, 1},
+                                             .threads = test.workers,
+                                             .budget = test.budget});
   ASSERT_EQ(result.fault.has_value(), test.error != 0)
       << (result.fault ? result.fault->text : "no fault") << TextOf(test);
   if (result.fault) {
     ASSERT_EQ(result.fault->error, test.error) << result.fault->text;
+    ASSERT_NE(result.fault->text.find(test.error_text), std::string::npos)
+        << result.fault->text << " says nothing about " << test.error_text;
   }
   const auto got = TestMemory::Download<std::uint64_t>(out, threads * kResults);
   for (std::size_t i = 0; i < got.size() && test.error == 0; ++i) {
@@ -58,6 +62,13 @@ void CheckBody(const BodyCase& test, IsaLevel level) {
     ASSERT_EQ(after[i], want_in[i])
         << std::hex << "0x" << after[i] << " not 0x" << want_in[i] << std::dec
         << ": word " << i << " of the memory" << TextOf(test);
+  }
+}
+
+void CheckAllLevels(const BodyCase& test) {
+  for (const IsaLevel level : RunnableLevels()) {
+    CheckBody(test, level);
+    if (::testing::Test::HasFatalFailure()) return;
   }
 }
 

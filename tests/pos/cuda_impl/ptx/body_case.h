@@ -29,6 +29,9 @@ struct BodyCase {
   std::vector<std::uint64_t> want;     // kResults for each thread
   std::vector<std::uint64_t> want_in;  // `in` afterwards; empty: as before
   std::int32_t error = 0;              // the fault to end with
+  std::string error_text;              // what its text contains
+  int workers = 1;                     // threads that run the blocks
+  std::uint64_t budget = 100000;       // of one turn of theirs
 
   // Results of all threads, zero to begin with.
   std::uint64_t& Want(std::size_t thread, std::size_t result = 0) {
@@ -45,12 +48,14 @@ std::vector<BodyCase> FlowCases();
 std::vector<BodyCase> OtherCases();
 std::vector<BodyCase> MmaCases();
 std::vector<BodyCase> WmmaCases();
+std::vector<BodyCase> AsyncCases();
 
 // The module's text.
 std::string TextOf(const BodyCase& test);
 
 // Fails the test when something is not as wanted.
 void CheckBody(const BodyCase& test, IsaLevel level);
+void CheckAllLevels(const BodyCase& test);
 
 }  // namespace pos::ptx::testing
 

@@ -121,16 +121,20 @@ BodyCase TrapCase(const std::string& opcode) {
 // arrives without waiting where the instruction allows it.
 BodyCase BarrierCase(const std::string& opcode) {
   const OpcodeInfo op = ParseOpcode(opcode);
+  const bool arrives = op.Has("arrive") && !op.Has("cluster");
   BodyCase test;
   test.opcode = opcode;
   test.threads = 128;
   std::string wait = opcode + " 1;\n";
-  if (op.Has("arrive")) {
+  if (arrives) {
     // Warps 0 and 1 produce, 2 and 3 consume.
     wait = "setp.lt.u32 %p0, %i, 64;\n@!%p0 bra CONSUME;\n" + opcode +
            " 1, 128;\nbra DONE;\nCONSUME: bar.sync 1, 128;\nDONE:\n";
   }
-  if (op.Has("cluster")) wait = "barrier.cluster.arrive;\n" + opcode + ";\n";
+  if (op.Has("cluster")) {
+    wait = (op.Has("arrive") ? opcode : "barrier.cluster.arrive") + ";\n" +
+           (op.Has("wait") ? opcode : "barrier.cluster.wait") + ";\n";
+  }
   if (op.Has("red")) {
     wait = "setp.lt.u32 %p1, %i, 100;\n" + opcode +
            (op.Has("popc") ? " %r10, 1, %p1;\n" : " %p2, 1, %p1;\n");
@@ -142,14 +146,14 @@ BodyCase BarrierCase(const std::string& opcode) {
       wait +
       "xor.b32 %r5, %r3, 256;\nadd.u32 %r4, %r2, %r5;\n"
       "mov.u32 %r6, 0;\nsetp.lt.u32 %p3, %i, 64;\n";
-  if (op.Has("arrive")) test.body += "@%p3 bra END;\n";
+  if (arrives) test.body += "@%p3 bra END;\n";
   test.body += "ld.shared.u32 %r6, [%r4];\nEND: st.global.u32 [%out], %r6;\n";
   if (op.Has("red")) {
     if (!op.Has("popc")) test.body += "selp.u32 %r10, 1, 0, %p2;\n";
     test.body += "st.global.u32 [%out+8], %r10;\n";
   }
   for (std::size_t i = 0; i < 128; ++i) {
-    test.Want(i) = op.Has("arrive") && i < 64 ? 0 : i ^ 64;
+    test.Want(i) = arrives && i < 64 ? 0 : i ^ 64;
     if (op.Has("popc")) test.Want(i, 1) = 100;
     if (op.Has("or")) test.Want(i, 1) = 1;
   }
@@ -175,10 +179,17 @@ BodyCase ActivemaskCase(const std::string& opcode) {
   return test;
 }
 
-std::string OperandsOf(const OpcodeRow& row) {
-  if (row.base == "prefetch" || row.base == "prefetchu") return " [%in]";
-  if (row.base == "pmevent") return " 3";
-  return row.base == "nanosleep" ? " 100" : "";
+std::string OperandsOf(const OpcodeInfo& op) {
+  if (op.base == "prefetch" || op.base == "prefetchu") return " [%in]";
+  if (op.base == "applypriority" || op.base == "discard") return " [%in], 128";
+  if (op.Has("tensormap::generic") && op.Has("acquire")) return " [%in], 128";
+  if (op.base == "setmaxnreg") return " 64";
+  if (op.Has("wait_group")) return " 3";
+  if (op.Has("bulk") && op.Has("prefetch")) {
+    return op.Has("L2::cache_hint") ? " [%in], 16, %d0" : " [%in], 16";
+  }
+  if (op.base == "pmevent") return " 3";
+  return op.base == "nanosleep" ? " 100" : "";
 }
 
 void AddRow(std::size_t row, std::vector<BodyCase>* cases) {
@@ -211,7 +222,7 @@ void AddRow(std::size_t row, std::vector<BodyCase>* cases) {
       case Shape::kFence:
       case Shape::kNanosleep:
       case Shape::kNothing:
-        cases->push_back(PlainCase(opcode, OperandsOf(about)));
+        cases->push_back(PlainCase(opcode, OperandsOf(ParseOpcode(opcode))));
         break;
       default:
         break;

@@ -53,11 +53,11 @@ Access AccessOf(const std::string& opcode, Pattern pattern, bool guarded) {
   access.bytes = access.vector * TypeBytes(access.type);
   access.pattern = pattern;
   access.guarded = guarded;
-  for (const std::string_view space :
-       {"global", "shared", "shared::cta", "local", "const"}) {
+  for (const std::string_view space : {"global", "shared", "shared::cta",
+                                       "shared::cluster", "local", "const"}) {
     if (access.info.Has(space)) access.space = space;
   }
-  if (access.space == "shared::cta") access.space = "shared";
+  if (access.space.starts_with("shared::")) access.space = "shared";
   return access;
 }
 

@@ -33,6 +33,8 @@ TEST(OpcodeBodies, MatrixProductsAndRows) { CheckAll(MmaCases()); }
 TEST(OpcodeBodies, MatrixFragments) { CheckAll(WmmaCases()); }
 TEST(OpcodeBodies, CarriesMovesAddressesParameters) { CheckAll(OtherCases()); }
 
+TEST(OpcodeBodies, CopiesMbarriersClusters) { CheckAll(AsyncCases()); }
+
 // Words of the opcodes that are tested, by row.
 std::map<std::size_t, std::set<std::string>> TestedWords() {
   std::map<std::size_t, std::set<std::string>> words;
@@ -43,7 +45,7 @@ std::map<std::size_t, std::set<std::string>> TestedWords() {
     for (const std::string_view word : info.words) tested.emplace(word);
   };
   for (const auto cases : {&MemoryCases, &AtomicCases, &WarpCases, &FlowCases,
-                           &OtherCases, &MmaCases, &WmmaCases}) {
+                           &OtherCases, &AsyncCases, &MmaCases, &WmmaCases}) {
     for (const BodyCase& test : (*cases)()) {
       EXPECT_NE(test.body.find(test.opcode), std::string::npos)
           << "a case for " << test.opcode << " without it";

@@ -133,7 +133,8 @@ BodyCase CvtaCase(const std::string& opcode) {
   for (const char* name : {"shared", "local", "const", "param"}) {
     if (op.Has(name)) space = name;
   }
-  if (op.Has("shared::cta")) space = "shared";
+  if (op.Has("shared::cta") || op.Has("shared::cluster")) space = "shared";
+  if (op.Has("param::entry")) space = "param";
   const bool to = op.Has("to");
   test.module = ".const .u64 constant = 4242;\n.global .u64 variable = 4242;\n";
   std::string name = space == "const" ? "constant" : "variable";
@@ -179,7 +180,7 @@ BodyCase IsspacepCase(const std::string& opcode) {
         op.Has("shared") || op.Has("shared::cta") || op.Has("shared::cluster");
     test.Want(i, 0) = shared ? 1 : 0;
     test.Want(i, 1) = op.Has("local") ? 1 : 0;
-    test.Want(i, 2) = op.Has("param") ? 1 : 0;
+    test.Want(i, 2) = op.Has("param") || op.Has("param::entry") ? 1 : 0;
     // Constants are device memory.
     test.Want(i, 3) = op.Has("global") || op.Has("const") ? 1 : 0;
   }
