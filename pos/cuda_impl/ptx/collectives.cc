@@ -176,7 +176,7 @@ void CheckCollectives(Warp* warp) {
     if (warp->waiting[i].state != FragmentState::kCollective) continue;
     const std::uint32_t members = Members(*warp, i);
     if (members == 0) continue;
-    if (SamePlace(*warp, members)) {
+    if (!warp->apart && SamePlace(*warp, members)) {
       for (std::uint32_t left = members; left != 0; left &= left - 1) {
         warp->waiting[std::countr_zero(left)].state = FragmentState::kReady;
       }
