@@ -25,19 +25,23 @@ std::vector<Way> AllWays();
 struct Comparison {
   enum class Kind {
     kAgrees,
-    kTooLong,   // for the second machine
-    kRefused,   // it is not a kernel that both must run; `text` says why
-    kDisagrees  // `text` says how
+    kTooLong,  // for the second machine
+    kRefused,  // it is not a kernel that both must run; `text` says why
+    kDiffers,  // in what it leaves; `text` says where
+    kFaults,   // in the interpreter; `text` says how
+    kHangs     // in the interpreter
   };
   Kind kind = Kind::kAgrees;
   std::string text;
-  Way way;                  // that disagrees
+  Way way;  // that disagrees
+  [[nodiscard]] bool disagrees() const { return kind >= Kind::kDiffers; }
   std::uint64_t steps = 0;  // of the second machine
 };
 Comparison Compare(const RandomKernel& kernel, const std::vector<Way>& ways);
 
-// Takes out lines while `way` still disagrees, for `limit` at most.
-RandomKernel Reduced(RandomKernel kernel, const Way& way,
+// Takes out lines while `found.way` still disagrees in the same manner, for
+// `limit` at most.
+RandomKernel Reduced(RandomKernel kernel, const Comparison& found,
                      std::chrono::seconds limit);
 
 }  // namespace pos::ptx::testing

@@ -123,7 +123,7 @@ Machine::Machine(const ast::Unit& unit, MemoryView* memory)
     shared_at_[i] = at;
     at += static_cast<std::uint32_t>(unit.shared[i].bytes);
   }
-  shared_.resize(at);
+  shared_.Resize(at);
 }
 
 Status Machine::Run(std::string_view kernel, const Launch& launch) {
@@ -140,11 +140,11 @@ Status Machine::Run(std::string_view kernel, const Launch& launch) {
 }
 
 Status Machine::RunBlock(const ast::Function& kernel) {
-  std::fill(shared_.begin(), shared_.end(), std::byte{0});
+  shared_.written.assign(shared_.value.size(), false);
   threads_.assign(launch_.threads, Thread());
   for (std::uint32_t i = 0; i < threads_.size(); ++i) {
     threads_[i].number = i;
-    threads_[i].local.resize(kLocalBytes);
+    threads_[i].local.Resize(kLocalBytes);
     threads_[i].calls.push_back(Enter(kernel, 0));
   }
   for (;;) {
@@ -165,6 +165,7 @@ Activation Machine::Enter(const ast::Function& function,
   Activation call;
   call.function = &function;
   call.registers.resize(function.register_count);
+  call.written.resize(function.register_count);
   call.local_begin = local_begin;
   std::uint32_t local = local_begin;
   std::uint32_t params = 0;
@@ -184,7 +185,7 @@ Activation Machine::Enter(const ast::Function& function,
     call.param_at.push_back(place(&params, formal));
   }
   call.local_end = AlignedUp(local, 16);
-  call.params.resize(params);
+  call.params.Resize(params);
   return call;
 }
 
@@ -204,6 +205,9 @@ Status Machine::Step(Thread* thread) {
   }
   const ast::Instruction& in = call.function->instructions[call.next++];
   const OpcodeInfo& op = opcodes_[in.opcode];
+  if (in.guard != ast::kNone && !call.written[in.guard]) {
+    return Invalid("a guard that nothing wrote");
+  }
   if (in.guard != ast::kNone &&
       (call.registers[in.guard] != 0) == in.guard_negated) {
     return OkStatus();

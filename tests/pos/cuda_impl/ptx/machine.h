@@ -26,11 +26,22 @@
 
 namespace pos::ptx::testing {
 
+// Bytes, and which of them the program has written: to read others is refused.
+struct Bytes {
+  std::vector<std::byte> value;
+  std::vector<bool> written;
+  void Resize(std::size_t size) {
+    value.resize(size);
+    written.resize(size);
+  }
+};
+
 // One call of a function by one thread.
 struct Activation {
   const ast::Function* function = nullptr;
   std::vector<std::uint64_t> registers;
-  std::vector<std::byte> params;  // .param variables of the body, then formals
+  std::vector<bool> written;  // registers
+  Bytes params;               // .param variables of the body, then formals
   std::vector<std::uint32_t> variable_at;  // in `params`, or in local memory
   std::vector<std::uint32_t> return_at;
   std::vector<std::uint32_t> param_at;
@@ -46,7 +57,7 @@ struct Thread {
   std::uint32_t number = 0;  // in the block
   ThreadState state = ThreadState::kReady;
   std::vector<Activation> calls;
-  std::vector<std::byte> local;
+  Bytes local;
   // What it waits for.
   const OpcodeInfo* opcode = nullptr;
   std::uint32_t mask = 0;     // members
@@ -104,11 +115,12 @@ class Machine {
   // machine_memory.cc
   Status Access(Thread* t, const ast::Instruction& in, const OpcodeInfo& op);
   Status Atomic(Thread* t, const ast::Instruction& in, const OpcodeInfo& op);
+  // Where an access goes. To load what was never written is refused.
   Result<std::byte*> Place(Thread* t, const ast::Operand& memory,
                            const OpcodeInfo& op, std::uint32_t bytes,
-                           bool* shared);
+                           bool loads, bool* shared);
   Result<std::byte*> ParamPlace(Thread* t, const ast::Operand& base,
-                                std::uint32_t bytes);
+                                std::uint32_t bytes, bool loads);
 
   const ast::Unit& unit_;
   MemoryView* memory_;
@@ -118,9 +130,12 @@ class Machine {
   // Of the running block.
   std::uint32_t block_ = 0;
   std::vector<Thread> threads_;
-  std::vector<std::byte> shared_;
+  Bytes shared_;
   std::map<std::uint32_t, std::uint32_t> shared_at_;  // by Unit::shared
 };
+
+// Marks the bytes as written, or says whether they are.
+bool Touch(Bytes* bytes, std::uint64_t at, std::uint64_t count, bool loads);
 
 // Width of an operand by its letter in opcodes.def; 0: a predicate.
 std::uint32_t WidthOfLetter(char letter, const OpcodeInfo& op);

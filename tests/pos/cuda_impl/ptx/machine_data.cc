@@ -68,6 +68,10 @@ Result<std::uint64_t> Machine::Read(Thread* t, const Operand& operand,
   std::uint64_t bits = 0;
   switch (operand.kind) {
     case OperandKind::kRegister:
+      if (!call.written[operand.index]) {
+        return Invalid("reads register " + std::to_string(operand.index) +
+                       " of " + call.function->name + ", which nothing wrote");
+      }
       bits = call.registers[operand.index];
       if (bytes == 0) return bits ^ (operand.negated ? 1u : 0u);
       break;
@@ -127,6 +131,7 @@ Status Machine::Write(Thread* t, const Operand& operand, std::uint64_t bits) {
   Activation& call = t->calls.back();
   const Type type = call.function->TypeOfRegister(operand.index);
   const bool predicate = type == Type::kPred;
+  call.written[operand.index] = true;
   call.registers[operand.index] =
       CutTo(static_cast<Wide>(bits), predicate ? 1 : TypeBytes(type));
   return OkStatus();

@@ -1,4 +1,5 @@
 // Branches, calls and waiting of the second machine.
+#include <algorithm>
 #include <cstring>
 
 #include "machine.h"
@@ -54,7 +55,9 @@ Status Machine::Call(Thread* t, const ast::Instruction& in) {
   constexpr std::size_t kDeepest = 200;
   if (t->calls.size() >= kDeepest) return Invalid("recursion without end");
   Activation callee = Enter(unit_.functions[number], caller.local_end);
-  if (callee.local_end > t->local.size()) return Invalid("out of stack");
+  if (callee.local_end > t->local.value.size()) return Invalid("out of stack");
+  std::fill(t->local.written.begin() + callee.local_begin,
+            t->local.written.begin() + callee.local_end, false);
   POS_RETURN_IF_ERROR(CopyParameters(t, in, false, &caller, &callee));
   t->calls.push_back(std::move(callee));
   return OkStatus();
@@ -93,12 +96,19 @@ Status Machine::CopyParameters(Thread* t, const ast::Instruction& in,
   const auto actuals = caller->function->Elements(*list);
   if (actuals.size() != formals.size()) return Invalid("other parameters");
   for (std::size_t i = 0; i < actuals.size(); ++i) {
-    std::byte* const formal = callee->params.data() + places[i];
+    std::byte* const formal = callee->params.value.data() + places[i];
     const auto bytes = static_cast<std::uint32_t>(formals[i].bytes);
     if (actuals[i].kind == OperandKind::kLocal) {
-      std::byte* const actual =
-          caller->params.data() + caller->variable_at[actuals[i].index];
+      const std::uint32_t actual_at = caller->variable_at[actuals[i].index];
+      std::byte* const actual = caller->params.value.data() + actual_at;
       std::memcpy(results ? actual : formal, results ? formal : actual, bytes);
+      // What was not written stays so.
+      const auto& from = results ? callee->params : caller->params;
+      auto& to = results ? caller->params : callee->params;
+      for (std::uint32_t b = 0; b < bytes; ++b) {
+        to.written[(results ? actual_at : places[i]) + b] =
+            from.written[(results ? places[i] : actual_at) + b];
+      }
       continue;
     }
     if (bytes > 8) return Invalid("a parameter that is no register");
@@ -109,6 +119,7 @@ Status Machine::CopyParameters(Thread* t, const ast::Instruction& in,
     } else {
       POS_ASSIGN_OR_RETURN(bits, Read(t, actuals[i], bytes));
       std::memcpy(formal, &bits, bytes);
+      Touch(&callee->params, places[i], bytes, false);
     }
   }
   return OkStatus();

@@ -40,8 +40,16 @@ std::uint64_t Updated(const OpcodeInfo& op, std::uint64_t old, std::uint64_t b,
 
 }  // namespace
 
+bool Touch(Bytes* bytes, std::uint64_t at, std::uint64_t count, bool loads) {
+  for (std::uint64_t i = at; i < at + count; ++i) {
+    if (loads && !bytes->written[i]) return false;
+    bytes->written[i] = true;
+  }
+  return true;
+}
+
 Result<std::byte*> Machine::ParamPlace(Thread* t, const Operand& base,
-                                       std::uint32_t bytes) {
+                                       std::uint32_t bytes, bool loads) {
   Activation& call = t->calls.back();
   std::uint64_t at = static_cast<std::uint64_t>(base.value);
   switch (base.kind) {
@@ -57,13 +65,18 @@ Result<std::byte*> Machine::ParamPlace(Thread* t, const Operand& base,
     default:
       return Invalid("a parameter by its address");
   }
-  if (at + bytes > call.params.size()) return Invalid("beyond the parameters");
-  return call.params.data() + at;
+  if (at + bytes > call.params.value.size()) {
+    return Invalid("beyond the parameters");
+  }
+  if (!Touch(&call.params, at, bytes, loads)) {
+    return Invalid("reads a parameter that nothing wrote");
+  }
+  return call.params.value.data() + at;
 }
 
 Result<std::byte*> Machine::Place(Thread* t, const Operand& memory,
                                   const OpcodeInfo& op, std::uint32_t bytes,
-                                  bool* shared) {
+                                  bool loads, bool* shared) {
   const Operand& base = t->calls.back().function->Elements(memory)[0];
   POS_ASSIGN_OR_RETURN(std::uint64_t address, Read(t, base, 8));
   if (base.kind == OperandKind::kRegister) {
@@ -77,11 +90,15 @@ Result<std::byte*> Machine::Place(Thread* t, const Operand& memory,
                      (generic && address - kLocalWindow < kWindow);
   if (*shared || local) {
     if (generic) address -= *shared ? kSharedWindow : kLocalWindow;
-    std::vector<std::byte>& space = *shared ? shared_ : t->local;
-    if (address > space.size() || space.size() - address < bytes) {
+    Bytes& space = *shared ? shared_ : t->local;
+    const std::size_t size = space.value.size();
+    if (address > size || size - address < bytes) {
       return Invalid("beyond shared or local memory");
     }
-    return space.data() + address;
+    if (!Touch(&space, address, bytes, loads)) {
+      return Invalid("reads memory that nothing wrote");
+    }
+    return space.value.data() + address;
   }
   const MemoryView::Range range = memory_->Find(address);
   if (range.limit == 0 || address < range.base ||
@@ -116,10 +133,10 @@ Status Machine::Access(Thread* t, const ast::Instruction& in,
     if (offset + all > launch_.params.size()) return Invalid("no parameter");
     at = const_cast<std::byte*>(launch_.params.data()) + offset;
   } else if (shape == Shape::kLoadParam || shape == Shape::kStoreParam) {
-    POS_ASSIGN_OR_RETURN(at, ParamPlace(t, base, all));
+    POS_ASSIGN_OR_RETURN(at, ParamPlace(t, base, all, loads));
   } else {
     bool shared = false;
-    POS_ASSIGN_OR_RETURN(at, Place(t, memory, op, all, &shared));
+    POS_ASSIGN_OR_RETURN(at, Place(t, memory, op, all, loads, &shared));
   }
   for (const Operand& element : elements) {
     std::uint64_t bits = 0;
@@ -145,7 +162,7 @@ Status Machine::Atomic(Thread* t, const ast::Instruction& in,
   if (bytes > 8) return Invalid("the machine has no 128-bit registers");
   bool shared = false;
   POS_ASSIGN_OR_RETURN(std::byte* const at,
-                       Place(t, operands[first], op, bytes, &shared));
+                       Place(t, operands[first], op, bytes, true, &shared));
   POS_ASSIGN_OR_RETURN(const std::uint64_t b,
                        Read(t, operands[first + 1], bytes));
   std::uint64_t c = 0;

@@ -42,6 +42,7 @@ class KernelMaker {
   void Body(Region region, std::uint32_t statements);
   void Statement();
   void Simple();
+  void ShortLived();
   void If();
   void UniformIf();
   void Loop();
@@ -63,6 +64,7 @@ class KernelMaker {
   std::vector<Region> regions_;
   std::uint32_t masks_ = 0;
   std::uint32_t counters_ = 0;
+  std::uint32_t short_lived_ = 0;
   std::uint32_t budget_ = 0;    // statements left in this function
   std::uint32_t function_ = 0;  // kFunctions: the kernel
   std::uint32_t calls_left_ = 0;
@@ -115,7 +117,29 @@ void KernelMaker::Statement() {
   if (kind == 12 && Uniform() && !deep) return UniformIf();
   if (kind < 17 && !Mask().empty()) return w_.Collective(Mask());
   if (kind == 17 && !Mask().empty()) return w_.SplitCollective(Mask());
+  if (kind < 21) return ShortLived();
   Simple();
+}
+
+// Registers that live across a few statements, in which others are born.
+void KernelMaker::ShortLived() {
+  if (short_lived_ == kShortLived) return Simple();
+  const std::string n = Number(short_lived_++);
+  const std::uint32_t kind = w_.Below(4);
+  const std::uint32_t bytes = kind == 0 ? 0 : 1u << kind;
+  const std::string type = kind == 0 ? "pred" : "b" + Number(8 * bytes);
+  const std::string reg = std::string("%") + "phrd"[kind] + "x" + n;
+  if (kind == 0) {
+    w_.Line("setp.lt.s32 " + reg + ", " + w_.Data(4) + ", " + w_.Data(4) + ";");
+  } else {
+    w_.Line("xor." + type + " " + reg + ", " + w_.Data(bytes) + ", " +
+            w_.Data(bytes) + ";");
+  }
+  for (std::uint32_t i = 1 + w_.Below(3); i > 0 && budget_ > 0; --i) {
+    Statement();
+  }
+  const std::string d = w_.Data(bytes);
+  w_.Line("xor." + type + " " + d + ", " + d + ", " + reg + ";");
 }
 
 void KernelMaker::If() {
@@ -346,6 +370,7 @@ void KernelMaker::Function(std::uint32_t number) {
   function_ = number;
   masks_ = 1;
   counters_ = 0;
+  short_lived_ = 0;
   calls_left_ = number == 0 ? 0 : 1;
   budget_ = 10;
   w_.Line(".func (.param .b64 r) f" + Number(number) +
@@ -360,8 +385,20 @@ void KernelMaker::Function(std::uint32_t number) {
   for (std::uint32_t i = 0; i < kLocalBytes; i += 8) {
     w_.Line("st.local.b64 [%loc+" + Number(i) + "], %d0;");
   }
-  w_.Line("mov.b64 {%r1, %r2}, %d0;\nsetp.lt.s32 %p0, %r0, %r1;");
-  w_.Line("setp.lt.s32 %p1, %r2, %r1;\ncvt.u16.u32 %h0, %r2;");
+  w_.Line("mov.b64 {%r1, %r2}, %d0;");
+  for (std::uint32_t i = 3; i < kDataRegisters32; ++i) {
+    w_.Line("add.u32 %r" + Number(i) + ", %r" + Number(i - 1) + ", %r" +
+            Number(i - 2) + ";");
+  }
+  for (std::uint32_t i = 1; i < kDataRegisters64; ++i) {
+    w_.Line("mov.b64 %d" + Number(i) + ", {%r" + Number(i) + ", %r" +
+            Number(i + 1) + "};");
+  }
+  for (std::uint32_t i = 0; i < kDataRegisters16; ++i) {
+    const std::string r = "%r" + Number(i);
+    w_.Line("cvt.u16.u32 %h" + Number(i) + ", " + r + ";");
+    w_.Line("setp.lt.s32 %p" + Number(i) + ", " + r + ", 0;");
+  }
   const std::string end = w_.NewLabel("end");
   Body({end, "%m0", false, false, true}, 8);
   // Nobody is behind the end of the body.
@@ -407,6 +444,7 @@ void KernelMaker::Entry() {
   function_ = kFunctions;
   masks_ = 1;
   counters_ = 0;
+  short_lived_ = 0;
   calls_left_ = 2;
   budget_ = 30 + w_.Below(40);
   w_.Line(

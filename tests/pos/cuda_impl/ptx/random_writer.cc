@@ -131,6 +131,9 @@ void Writer::Declarations() {
   Line(".reg .b32 %t<8>, %c<64>, %m<128>, %lane, %slot;");
   Line(".reg .b64 %a<8>, %in, %own, %acc, %loc;");
   Line(".reg .pred %q<8>;");
+  const std::string count = "<" + Number(kShortLived) + ">;";
+  Line(".reg .b16 %hx" + count + "\n.reg .b32 %rx" + count);
+  Line(".reg .b64 %dx" + count + "\n.reg .pred %px" + count);
   Line(".local .align 16 .b8 loc[" + Number(kLocalBytes) + "];");
 }
 

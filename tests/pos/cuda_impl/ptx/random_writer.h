@@ -3,8 +3,9 @@
 //
 // Registers of every function: %h0 … %h5 (16 bits), %r0 … %r9, %d0 … %d7 and
 // %p0 … %p5 hold data. %t, %a and %q hold what one statement needs, %c loop
-// counters, %m masks. %in, %own (this thread's memory), %loc (.local, as a
-// local address) and %lane are set once.
+// counters, %m masks, %hx, %rx, %dx and %px what lives for a few statements.
+// %in, %own (this thread's memory), %loc (.local, as a local address) and %lane
+// are set once.
 #ifndef TESTS_POS_CUDA_IMPL_PTX_RANDOM_WRITER_H_
 #define TESTS_POS_CUDA_IMPL_PTX_RANDOM_WRITER_H_
 
@@ -20,9 +21,12 @@ constexpr std::uint32_t kDataRegisters16 = 6;
 constexpr std::uint32_t kDataRegisters32 = 10;
 constexpr std::uint32_t kDataRegisters64 = 8;
 constexpr std::uint32_t kDataPredicates = 6;
+constexpr std::uint32_t kShortLived = 100;
 constexpr std::uint32_t kOwnBytes = 128;    // at %own
 constexpr std::uint32_t kLocalBytes = 128;  // at %loc
 constexpr std::uint32_t kSharedBytes = 16;  // at %slot, of each thread
+
+static_assert(kDataPredicates == kDataRegisters16);
 
 class Writer {
  public:
