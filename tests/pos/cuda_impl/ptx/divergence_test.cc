@@ -341,7 +341,10 @@ TEST(Divergence, LanesThatWaitForAllAreNotCountedByAVoteOfFewer) {
 setp.ge.s32 %p1, %i, 0;
 setp.eq.u32 %p0, %i, 0;
 mov.u32 %r2, 0;
-@%p0 bra ALL;
+@!%p0 bra OTHERS;
+vote.sync.ballot.b32 %r3, %p0, 0xffffffff;
+bra END;
+OTHERS:
 and.b32 %r4, %i, 1;
 setp.eq.u32 %p2, %r4, 0;
 @%p2 bra EVEN;
@@ -351,6 +354,7 @@ EVEN:
 vote.sync.ballot.b32 %r2, %p1, 0xfffffffe;
 ALL:
 vote.sync.ballot.b32 %r3, %p0, 0xffffffff;
+END:
 st.global.u32 [%out], %r2;
 st.global.u32 [%out+8], %r3;
 )";

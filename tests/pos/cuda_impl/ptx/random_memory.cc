@@ -230,21 +230,38 @@ void Writer::Collective(const std::string& mask) {
   Line(guard + CollectiveText(kind, members));
 }
 
-void Writer::SplitCollective(const std::string& mask) {
+// The same instruction on both sides of a predicate.
+void Writer::FromTwoPlaces(std::uint32_t kind, const std::string& p,
+                           const std::string& mask,
+                           const std::string& before_second) {
   const std::string other = NewLabel("split");
   const std::string end = NewLabel("joined");
-  const std::uint32_t kind = Below(7);
   const std::string first = CollectiveText(kind, mask);
-  // The same instruction, with other registers.
+  // With other registers, where its modifiers come out the same.
   std::string second = CollectiveText(kind, mask);
-  const std::string opcode = first.substr(0, first.find(' '));
-  second = second.starts_with(opcode + " ") ? second : first;
-  Line("@" + Data(0) + " bra " + other + ";");
+  const std::string opcode = first.substr(0, first.find(' ') + 1);
+  if (!second.starts_with(opcode)) second = first;
+  Line("@" + p + " bra " + other + ";");
   Line(first);
   Line("bra " + end + ";");
   Line(other + ":");
+  text_ += before_second;
   Line(second);
   Line(end + ":");
+}
+
+void Writer::SplitCollective(const std::string& mask) {
+  const std::uint32_t kind = Below(7);
+  const std::string p = Data(0);
+  if (OneIn(2)) return FromTwoPlaces(kind, p, mask, "");
+  // While those on one side wait, the others have some among themselves.
+  Line("mov.pred %q3, " + p + ";");
+  Line("vote.sync.ballot.b32 %t6, %q3, " + mask + ";");
+  std::string rest;
+  rest.swap(text_);
+  FromTwoPlaces(kind, Data(0), "%t6", "");
+  rest.swap(text_);
+  FromTwoPlaces(kind, "%q3", mask, rest);
 }
 
 }  // namespace pos::ptx::testing

@@ -62,6 +62,8 @@ class Writer {
   std::string DataList(std::uint32_t bytes, std::uint32_t count, bool load,
                        bool is_float);
   void Shuffle(const std::string& mask);
+  void FromTwoPlaces(std::uint32_t kind, const std::string& p,
+                     const std::string& mask, const std::string& before_second);
   std::string CollectiveText(std::uint32_t kind, const std::string& mask);
 
   Random random_;
