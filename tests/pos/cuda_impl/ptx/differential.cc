@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::uint64_t kMostSteps = 400'000;
 constexpr int kMostWorkers = 3;
-constexpr std::chrono::seconds kHangs{10};
+constexpr std::chrono::seconds kHangs{5};
 
 // The memory of a kernel: what it reads, its threads' results, their common
 // words. All runs have the same addresses.
