@@ -168,6 +168,8 @@ void BlockMemory::StartWarp(const LaunchState& launch, std::uint32_t index) {
   warp.active_frames = nullptr;
   warp.free_frames = nullptr;
   warp.waiting_count = 0;
+  warp.masked = launch.lane_policy == LanePolicy::kTogether ? 0 : 1;
+  warp.apart = launch.lane_policy == LanePolicy::kApart;
   warp.active = mask;
   Suspend(&warp, warp.code + kernel.entry, FragmentState::kReady);
   for (const auto& [offset, size] : kernel.zero) {

@@ -33,6 +33,7 @@ struct LaunchState {
   std::uint32_t shared_bytes = 0;
   std::uint32_t local_stride = 0;
   std::uint32_t sm_count = 1;
+  LanePolicy lane_policy = LanePolicy::kTogether;
   const std::byte* params = nullptr;  // 8 bytes more than params_bytes
   std::uint32_t params_bytes = 0;
   std::byte* lanes = nullptr;      // launch-wide special registers

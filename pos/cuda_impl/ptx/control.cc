@@ -152,7 +152,7 @@ const Inst* Enter(Warp* warp, const Inst* inst, std::uint32_t function) {
   }
   warp->frame = frame;
   warp->base[kInFrame] = frame->registers;
-  warp->partial = warp->active != frame->live ? 1 : 0;
+  warp->partial = warp->active != frame->live ? 1 : warp->masked;
   return entry;
 }
 

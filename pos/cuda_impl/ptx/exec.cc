@@ -80,6 +80,16 @@ IsaLevel BestIsaLevel() {
   return kBest;
 }
 
+LanePolicy DefaultLanePolicy() {
+  static const LanePolicy kDefault = [] {
+    const char* const wanted = std::getenv("POS_PTX_LANES");
+    const std::string_view name = wanted == nullptr ? "" : wanted;
+    if (name == "masked") return LanePolicy::kMasked;
+    return name == "apart" ? LanePolicy::kApart : LanePolicy::kTogether;
+  }();
+  return kDefault;
+}
+
 Kernel::Kernel(const Entry* entry, std::unique_ptr<const Program> program)
     : entry_(entry), program_(std::move(program)) {}
 Kernel::~Kernel() = default;

@@ -151,6 +151,16 @@ class WorkerScratch {
   std::unique_ptr<Rep> rep_;
 };
 
+// How the lanes of a warp run. The results are the same: tests compare them,
+// and whoever doubts a result can.
+enum class LanePolicy : std::uint8_t {
+  kTogether,  // as many at once as are at the same instruction
+  kMasked,    // the same, by the handlers for warps that are not whole
+  kApart,     // one at a time; they meet only where the program makes them
+};
+// kTogether, or what the environment's POS_PTX_LANES says: masked, apart.
+[[nodiscard]] LanePolicy DefaultLanePolicy();
+
 struct LaunchParams {
   std::array<std::uint32_t, 3> grid{1, 1, 1};   // blocks
   std::array<std::uint32_t, 3> block{1, 1, 1};  // threads
@@ -161,6 +171,7 @@ struct LaunchParams {
   // cuCtxSetLimit(CU_LIMIT_STACK_SIZE): what recursion may use, per thread.
   std::uint32_t stack_bytes = 1024;
   std::uint32_t sm_count = 132;  // for %nsmid and %smid
+  LanePolicy lanes = DefaultLanePolicy();
 };
 
 // Where and why a kernel stopped.

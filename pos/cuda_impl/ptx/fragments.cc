@@ -38,6 +38,20 @@ void Remove(Warp* warp, std::uint32_t index) {
   warp->waiting[index] = warp->waiting[--warp->waiting_count];
 }
 
+// Takes out the fragment, or one lane of it unless it must go as a whole.
+Fragment Take(Warp* warp, std::uint32_t index) {
+  Fragment taken = warp->waiting[index];
+  const bool whole =
+      taken.mask == warp->live && (taken.at->flags & kAligned) != 0;
+  if (!warp->apart || whole || std::has_single_bit(taken.mask)) {
+    Remove(warp, index);
+    return taken;
+  }
+  warp->waiting[index].mask &= taken.mask - 1;
+  taken.mask &= 0 - taken.mask;
+  return taken;
+}
+
 const Inst* EndOfCode(const Warp& warp) {
   return warp.code + warp.program->code.size();
 }
@@ -74,13 +88,12 @@ const Inst* Resume(Warp* warp, bool rotate) {
     warp->state = warp->live == 0 ? WarpState::kDone : WarpState::kWaiting;
     return nullptr;
   }
-  const Fragment first = warp->waiting[chosen];
-  Remove(warp, chosen);
+  const Fragment first = Take(warp, chosen);
   warp->state = WarpState::kReady;
   warp->frame = first.frame;
   warp->base[kInFrame] = first.frame->registers;
   warp->active = first.mask;
-  for (std::uint32_t i = 0; i < warp->waiting_count;) {
+  for (std::uint32_t i = 0; i < warp->waiting_count && !warp->apart;) {
     const Fragment& other = warp->waiting[i];
     if (other.state == FragmentState::kReady && other.frame == first.frame &&
         other.at == first.at) {
@@ -90,7 +103,7 @@ const Inst* Resume(Warp* warp, bool rotate) {
       ++i;
     }
   }
-  warp->partial = warp->active != warp->frame->live ? 1 : 0;
+  warp->partial = warp->active != warp->frame->live ? 1 : warp->masked;
   ++warp->turn;
   // Out of its turn, a fragment behind it must not hold it up.
   warp->frontier = rotate ? EndOfCode(*warp) : Frontier(*warp);

@@ -366,6 +366,7 @@ Result<std::unique_ptr<GridRun>> GridRun::Create(const Kernel* kernel,
       program.static_shared_bytes + launch.dynamic_shared_bytes;
   state.local_stride = LocalStride(program, launch.stack_bytes);
   state.sm_count = std::max(1u, launch.sm_count);
+  state.lane_policy = launch.lanes;
   state.memory = memory;
   state.output = output;
   state.params_bytes = kernel->entry().params_bytes;

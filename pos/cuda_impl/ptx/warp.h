@@ -76,6 +76,8 @@ struct Warp {
   std::byte* base[4];      // by OperandBase
   std::uint32_t active;    // lanes that execute the current instruction
   std::uint32_t partial;   // index of the handler: 0 when active == frame->live
+  std::uint32_t masked;    // 1: `partial` is never 0 (LanePolicy::kMasked)
+  bool apart;              // fragments of one lane only (LanePolicy::kApart)
   const Inst* frontier;    // where the next fragment of this frame waits
   std::int32_t slice;      // instructions left before others get their turn
   std::uint32_t sync_ops;  // accesses in this slice that may be waiting

@@ -268,13 +268,15 @@ struct Testp {
     u32 mask = 0;
     for (unsigned l = 0; l < kLanes; ++l) {
       const U size = a[l] & kAll;
-      const bool holds = test == Test::kFinite       ? size < kExponent
-                         : test == Test::kInfinite   ? size == kExponent
-                         : test == Test::kNumber     ? size <= kExponent
-                         : test == Test::kNotANumber ? size > kExponent
-                         : test == Test::kNormal
-                             ? size < kExponent && (size & kExponent) != 0
-                             : size != 0 && (size & kExponent) == 0;
+      const bool holds =
+          test == Test::kFinite       ? size < kExponent
+          : test == Test::kInfinite   ? size == kExponent
+          : test == Test::kNumber     ? size <= kExponent
+          : test == Test::kNotANumber ? size > kExponent
+          // Zeros count as normal.
+          : test == Test::kNormal
+              ? size == 0 || (size < kExponent && (size & kExponent) != 0)
+              : size != 0 && (size & kExponent) == 0;
       mask |= static_cast<u32>(holds) << l;
     }
     SetPredicate(w, i->d, mask);

@@ -56,6 +56,8 @@ POS_INLINE std::byte* HostPointer(u64 address) {
 // Each space has
 //   Address  what a lane's address operand is made of
 //   At       the memory of one lane's access, nullptr after a fault
+//   Common   whether an address is the same memory for every lane (spaces that
+//            span)
 //   Span     the memory of `bytes` bytes that several lanes share out among
 //            themselves, nullptr (without a fault) when At must decide
 struct GlobalSpace {
@@ -76,6 +78,7 @@ struct GlobalSpace {
     }
     return HostPointer(address);
   }
+  static POS_INLINE bool Common(u64) { return true; }
   static POS_INLINE std::byte* Span(Warp* w, const Inst* i, u64 address,
                                     u64 bytes) {
     return Covers(w->cache[i->cache], address, bytes) ? HostPointer(address)
@@ -98,6 +101,7 @@ struct SharedSpace {
     }
     return w->shared + address;
   }
+  static POS_INLINE bool Common(u32) { return true; }
   static POS_INLINE std::byte* Span(Warp* w, const Inst*, u32 address,
                                     u64 bytes) {
     return u64{address} + bytes <= w->shared_bytes ? w->shared + address
@@ -164,6 +168,10 @@ struct GenericSpace {
     RaiseFault(w, i, lane, kErrorIllegalAddress, address,
                "access to the address of a function");
     return nullptr;
+  }
+  // Every lane has local memory of its own.
+  static POS_INLINE bool Common(u64 address) {
+    return (address & ~0xffffffffull) != kLocalWindow;
   }
   static POS_INLINE std::byte* Span(Warp* w, const Inst* i, u64 address,
                                     u64 bytes) {

@@ -310,6 +310,92 @@ activemask.b32 %r3;
       functions);
 }
 
+// A pointer to a variable of .local is the same number in every lane.
+TEST(Divergence, LanesHaveLocalMemoryOfTheirOwnAtOneGenericAddress) {
+  for (const char* access : {"u32", "v2.u32"}) {
+    const bool vector = access[0] == 'v';
+    CheckShape(
+        std::string("local variable by ld.") + access,
+        std::string(R"(
+.local .align 8 .b8 variable[16];
+mov.u64 %d1, variable;
+cvta.local.u64 %d1, %d1;
+mad.lo.u32 %r4, %i, 3, 1;
+)") +
+            (vector ? "st.v2.u32 [%d1+8], {%r4, %r4};\nld.v2.u32 {%r5, %r2}, "
+                      "[%d1+8];"
+                    : "st.u32 [%d1+8], %r4;\nld.u32 %r2, [%d1+8];") +
+            R"(
+activemask.b32 %r3;
+)",
+        [](std::size_t i) { return 3 * i + 1; }, &Everyone);
+  }
+}
+
+// Lane 0 has come to a vote of all; the others hold one among themselves, each
+// from a place of its own, before they come.
+TEST(Divergence, LanesThatWaitForAllAreNotCountedByAVoteOfFewer) {
+  BodyCase test;
+  test.opcode = "vote.sync.ballot.b32";
+  test.body = R"(
+setp.ge.s32 %p1, %i, 0;
+setp.eq.u32 %p0, %i, 0;
+mov.u32 %r2, 0;
+@!%p0 bra OTHERS;
+vote.sync.ballot.b32 %r3, %p0, 0xffffffff;
+bra END;
+OTHERS:
+and.b32 %r4, %i, 1;
+setp.eq.u32 %p2, %r4, 0;
+@%p2 bra EVEN;
+vote.sync.ballot.b32 %r2, %p1, 0xfffffffe;
+bra ALL;
+EVEN:
+vote.sync.ballot.b32 %r2, %p1, 0xfffffffe;
+ALL:
+vote.sync.ballot.b32 %r3, %p0, 0xffffffff;
+END:
+st.global.u32 [%out], %r2;
+st.global.u32 [%out+8], %r3;
+)";
+  for (std::size_t i = 0; i < 32; ++i) {
+    test.Want(i, 0) = i == 0 ? 0 : 0xfffffffe;
+    test.Want(i, 1) = 1;
+  }
+  for (const IsaLevel level : RunnableLevels()) CheckBody(test, level);
+}
+
+// Of two pairs of lanes at one instruction, the one that is complete goes on:
+// the other needs what comes after.
+TEST(Divergence, AGroupGoesOnWhileAnotherAtTheSameInstructionWaits) {
+  BodyCase test;
+  test.opcode = "bar.warp.sync";
+  test.threads = 4;
+  test.in.resize(1);
+  test.body = R"(
+and.b32 %r5, %i, 2;
+shl.b32 %r4, 3, %r5;
+setp.eq.u32 %p0, %i, 3;
+@%p0 bra LAST;
+bar.warp.sync %r4;
+setp.ne.u32 %p1, %i, 0;
+@%p1 bra END;
+mov.u32 %r6, 1;
+st.relaxed.gpu.global.u32 [%in], %r6;
+bra END;
+LAST:
+ld.relaxed.gpu.global.u32 %r6, [%in];
+setp.eq.u32 %p1, %r6, 0;
+@%p1 bra LAST;
+bar.warp.sync %r4;
+END:
+st.global.u32 [%out], %r4;
+)";
+  for (std::size_t i = 0; i < 4; ++i) test.Want(i) = i < 2 ? 3 : 12;
+  test.want_in = {1};
+  for (const IsaLevel level : RunnableLevels()) CheckBody(test, level);
+}
+
 // A lane that spins for what another lane of its warp does later: only turns
 // for every fragment let it end.
 TEST(Divergence, ALaneMaySpinForAnotherOfItsWarp) {

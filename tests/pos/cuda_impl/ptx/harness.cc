@@ -96,6 +96,30 @@ std::uint64_t TestModule::AddressOf(std::string_view variable) const {
   return 0;
 }
 
+bool RunToTheEnd(GridRun* run, const LaunchOptions& options) {
+  std::atomic<int> finishers{0};
+  std::atomic<bool> hung{false};
+  const auto deadline = std::chrono::steady_clock::now() + options.limit;
+  const auto work = [&] {
+    WorkerScratch scratch;
+    while (!run->finished()) {
+      const GridRun::Step step = run->Run(&scratch, options.budget);
+      if (step == GridRun::Step::kFinished) finishers.fetch_add(1);
+      if (step == GridRun::Step::kNothingForYou) std::this_thread::yield();
+      if (std::chrono::steady_clock::now() > deadline) {
+        hung.store(true);
+        run->Cancel();
+      }
+    }
+  };
+  std::vector<std::thread> workers;
+  for (int i = 1; i < options.threads; ++i) workers.emplace_back(work);
+  work();
+  for (std::thread& worker : workers) worker.join();
+  EXPECT_EQ(finishers.load(), 1);
+  return !hung.load();
+}
+
 LaunchResult TestModule::Launch(std::string_view name, const Params& params,
                                 const LaunchOptions& options) {
   auto kernel = loaded_->GetKernel(name);
@@ -109,36 +133,17 @@ LaunchResult TestModule::Launch(std::string_view name, const Params& params,
   launch.dynamic_shared_bytes = options.dynamic_shared_bytes;
   launch.cooperative = options.cooperative;
   launch.params = params.bytes();
+  launch.lanes = options.lanes;
   auto created = GridRun::Create(*kernel, launch, &memory_, &memory_);
   if (!created.ok()) {
     ADD_FAILURE() << created.status().ToString();
     return {};
   }
-  GridRun& run = **created;
-  std::atomic<int> finishers{0};
-  std::atomic<bool> hung{false};
-  const auto deadline = std::chrono::steady_clock::now() + options.limit;
-  const auto work = [&] {
-    WorkerScratch scratch;
-    while (!run.finished()) {
-      const GridRun::Step step = run.Run(&scratch, options.budget);
-      if (step == GridRun::Step::kFinished) finishers.fetch_add(1);
-      if (step == GridRun::Step::kNothingForYou) std::this_thread::yield();
-      if (std::chrono::steady_clock::now() > deadline) {
-        hung.store(true);
-        run.Cancel();
-      }
-    }
-  };
-  std::vector<std::thread> workers;
-  for (int i = 1; i < options.threads; ++i) workers.emplace_back(work);
-  work();
-  for (std::thread& worker : workers) worker.join();
-  EXPECT_EQ(finishers.load(), 1);
   LaunchResult result;
-  result.finished = !hung.load();
+  result.finished = RunToTheEnd(created->get(), options);
   EXPECT_TRUE(result.finished) << name << " did not end";
-  if (run.fault() != nullptr) result.fault = *run.fault();
+  const Fault* const fault = (*created)->fault();
+  if (fault != nullptr) result.fault = *fault;
   return result;
 }
 

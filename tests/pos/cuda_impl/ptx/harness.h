@@ -85,6 +85,7 @@ struct LaunchOptions {
   bool cooperative = false;
   int threads = 1;                // workers
   std::uint64_t budget = 100000;  // of one Run call
+  LanePolicy lanes = DefaultLanePolicy();
   // After which the launch is cancelled: a hang fails.
   std::chrono::seconds limit{30};
 };
@@ -93,6 +94,10 @@ struct LaunchResult {
   bool finished = false;
   std::optional<Fault> fault;
 };
+
+// Runs the grid on options.threads threads; false when it was cancelled after
+// options.limit.
+bool RunToTheEnd(GridRun* run, const LaunchOptions& options);
 
 // A module in memory of its own.
 class TestModule {

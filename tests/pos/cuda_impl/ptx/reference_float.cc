@@ -141,7 +141,8 @@ Want Test(const OpcodeInfo& op, Sources in) {
   if (op.Has("infinite")) holds = std::isinf(a);
   if (op.Has("number")) holds = !std::isnan(a);
   if (op.Has("notanumber")) holds = std::isnan(a);
-  if (op.Has("normal")) holds = std::isnormal(a);
+  // "As a special case, positive and negative zero are considered normal".
+  if (op.Has("normal")) holds = std::isnormal(a) || a == 0;
   if (op.Has("subnormal")) holds = std::fpclassify(a) == FP_SUBNORMAL;
   Want want;
   want.bits = holds ? 1 : 0;
