@@ -108,7 +108,7 @@ INSTANTIATE_TEST_SUITE_P(
 
 TEST_P(LookBacks, EndInGridsFarLargerThanWhatIsResident) {
   // 1 GiB of blocks is kept at most: 256 of these, 4 MiB each.
-  constexpr std::uint32_t kBlocks = 1500;
+  constexpr std::uint32_t kBlocks = 1000;
   TestModule module(TextOf(GetParam()));
   const u64 states = module.memory().Allocate(8 * kBlocks);
   const u64 count = module.memory().Allocate(8);
