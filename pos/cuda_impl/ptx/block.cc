@@ -153,6 +153,10 @@ void BlockMemory::StartWarp(const LaunchState& launch, std::uint32_t index) {
   warp.shared = storage_.get();
   warp.shared_bytes = launch.shared_bytes;
   warp.local_stride = launch.local_stride;
+  warp.local_frames = launch.local_frames;
+  if (launch.program->takes_stack) {
+    std::fill_n(warp.stack, kLanes, launch.local_stride);
+  }
   warp.local = warp.base[kInWarp] + bytes.lanes;
   warp.params = launch.params;
   warp.params_bytes = launch.params_bytes;

@@ -32,6 +32,7 @@ struct LaunchState {
   std::uint32_t warps = 1;
   std::uint32_t shared_bytes = 0;
   std::uint32_t local_stride = 0;
+  std::uint32_t local_frames = 0;  // of it, without what is for alloca
   std::uint32_t sm_count = 1;
   LanePolicy lane_policy = LanePolicy::kTogether;
   const std::byte* params = nullptr;  // 8 bytes more than params_bytes

@@ -133,7 +133,7 @@ const Inst* Enter(Warp* warp, const Inst* inst, std::uint32_t function) {
                            : nullptr;
   if (frame == nullptr ||
       std::uint64_t{frame->local_base} + callee.local_bytes >
-          warp->local_stride) {
+          warp->local_frames) {
     return RaiseFault(warp, inst, lane, kErrorLaunchFailed, 0,
                       "the stack is too small for the calls");
   }

@@ -40,6 +40,12 @@ const Inst* Activemask(Warp* warp, const Inst* inst);
 const Inst* Fence(Warp* warp, const Inst* inst);
 const Inst* Nanosleep(Warp* warp, const Inst* inst);
 
+// d = address of a bytes of local memory, a multiple of imm; n: 4 or 8 bytes.
+const Inst* Alloca(Warp* warp, const Inst* inst);
+// d = where the next one would begin; back to a. n: 4 or 8 bytes.
+const Inst* StackSave(Warp* warp, const Inst* inst);
+const Inst* StackRestore(Warp* warp, const Inst* inst);
+
 // a: barrier; b: threads (kHasCount) ; c: predicate (kBarRed…)
 const Inst* Barrier(Warp* warp, const Inst* inst);
 // The barrier of the cluster, which is this block, in two halves: a thread that

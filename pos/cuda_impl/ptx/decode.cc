@@ -238,6 +238,7 @@ void EmitAll(std::vector<Prepared>* functions, Program* program) {
     described.param_bytes = function.low.param_bytes;
     described.local_bytes = function.low.local_bytes;
     described.formal_bytes = function.low.formal_bytes;
+    program->takes_stack = program->takes_stack || function.low.takes_stack;
     described.zero = function.places.zero;
     program->functions.push_back(std::move(described));
     at = emitters.back().PlaceBlocks(at);

@@ -27,8 +27,8 @@ constexpr std::uint32_t kMaxGridYZ = 65535;
 // 227 KB on today's devices; whoever launches knows the device's limit.
 constexpr std::uint64_t kMaxSharedBytes = 1u << 20;
 constexpr std::uint32_t kMaxStackBytes = 512u << 10;
-// Recursion gets at least this much.
-constexpr std::uint32_t kMinRecursionBytes = 8u << 10;
+// Recursion and alloca get at least this much each.
+constexpr std::uint32_t kMinStackBytes = 8u << 10;
 // Blocks that wait for each other are started until they take this much memory;
 // cooperative launches, which may need all, have no limit.
 constexpr std::uint64_t kMaxResidentBytes = 1ull << 30;
@@ -331,14 +331,19 @@ Status CheckLaunch(const Kernel& kernel, const LaunchParams& launch) {
   return OkStatus();
 }
 
-// .local of one thread, a multiple of 16.
-std::uint32_t LocalStride(const Program& program, std::uint32_t stack_bytes) {
-  std::uint64_t bytes = program.local_bytes;
-  if (program.recursive) {
-    bytes += std::max(stack_bytes, kMinRecursionBytes);
-  }
-  return static_cast<std::uint32_t>(
-      std::min<std::uint64_t>((bytes + 15) & ~std::uint64_t{15}, 1u << 26));
+// .local of one thread, multiples of 16: for the frames of functions, and with
+// what alloca takes.
+void LayOutLocal(const Program& program, std::uint32_t stack_bytes,
+                 LaunchState* launch) {
+  const auto round = [](std::uint64_t bytes) {
+    return static_cast<std::uint32_t>(
+        std::min<std::uint64_t>((bytes + 15) & ~std::uint64_t{15}, 1u << 26));
+  };
+  const std::uint64_t stack = std::max(stack_bytes, kMinStackBytes);
+  launch->local_frames =
+      round(program.local_bytes + (program.recursive ? stack : 0));
+  launch->local_stride =
+      round(launch->local_frames + (program.takes_stack ? stack : 0));
 }
 
 std::uint64_t NextRunNumber() {
@@ -364,7 +369,7 @@ Result<std::unique_ptr<GridRun>> GridRun::Create(const Kernel* kernel,
   state.warps = (state.threads + kLanes - 1) / kLanes;
   state.shared_bytes =
       program.static_shared_bytes + launch.dynamic_shared_bytes;
-  state.local_stride = LocalStride(program, launch.stack_bytes);
+  LayOutLocal(program, launch.stack_bytes, &state);
   state.sm_count = std::max(1u, launch.sm_count);
   state.lane_policy = launch.lanes;
   state.memory = memory;

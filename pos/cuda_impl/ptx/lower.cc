@@ -68,6 +68,7 @@ Lowering::Lowering(const LowerContext& context, std::uint32_t function)
 Status Lowering::Run() {
   POS_RETURN_IF_ERROR(LayOutStorage());
   if (!IsEntry()) CopyFormalsIn();
+  SaveStack();
   // Labels by the statement that they stand before.
   std::vector<std::pair<std::uint32_t, std::uint32_t>> at;
   for (std::uint32_t i = 0; i < function_.labels.size(); ++i) {
@@ -97,6 +98,7 @@ Status Lowering::Run() {
   last.flow = LowInst::Flow::kStop;
   last.source = static_cast<std::uint32_t>(
       function_.instructions.empty() ? 0 : function_.instructions.size() - 1);
+  RestoreStack();
   if (!IsEntry()) CopyResultsOut();
   out_.code.push_back(last);
   return OkStatus();
@@ -310,6 +312,8 @@ Status Lowering::Dispatch(const ast::Instruction&) {
       return LowerAtom();
     case Shape::kRed:
       return LowerRed();
+    case Shape::kStack:
+      return LowerStack();
     case Shape::kFence:
       return LowerFence();
     case Shape::kNothing:

@@ -95,6 +95,7 @@ struct LowFunction {
   std::uint32_t formal_bytes = 0;
   std::uint32_t param_bytes = 0;
   std::uint32_t local_bytes = 0;
+  bool takes_stack = false;
 };
 
 // What lowering needs to know besides the function.
@@ -229,6 +230,9 @@ class Lowering {
   Status LowerBuiltin(std::string_view name, const ast::Operand* results,
                       const ast::Operand* arguments);
   Status LowerBarrier();
+  void SaveStack();
+  void RestoreStack();
+  Status LowerStack();
   Status LowerFence();
   Status LowerNanosleep();
   Status LowerActivemask();
@@ -260,6 +264,7 @@ class Lowering {
   // Offsets of Function::variables: local bytes or parameter bytes.
   std::vector<std::uint32_t> variable_offset_;
   FormalLayout formals_;
+  Ref saved_stack_;  // of a function with alloca, from its beginning
   // The instruction being lowered.
   const ast::Instruction* instruction_ = nullptr;
   const OpcodeInfo* info_ = nullptr;

@@ -50,7 +50,68 @@ Status Lowering::LowerBrx() {
   return OkStatus();
 }
 
+// What a function takes with alloca is given back when it returns.
+void Lowering::SaveStack() {
+  for (const ast::Instruction& instruction : function_.instructions) {
+    const std::string& opcode = context_.unit->opcodes[instruction.opcode];
+    if (opcode.starts_with("alloca.") || opcode.starts_with("stack")) {
+      out_.takes_stack = true;
+    }
+  }
+  if (IsEntry() || !out_.takes_stack) return;
+  LowInst save;
+  save.fn = Same(&control::StackSave);
+  save.n = 4;
+  save.d = Ref::Virtual(NewRegister(RegClass::k32));
+  saved_stack_ = save.d;
+  Emit(save);
+}
+
+void Lowering::RestoreStack() {
+  if (saved_stack_.kind == Ref::Kind::kNone) return;
+  LowInst restore;
+  restore.fn = Same(&control::StackRestore);
+  restore.n = 4;
+  restore.a = saved_stack_;
+  Emit(restore);
+}
+
+// alloca d, bytes {, alignment};  stacksave d;  stackrestore a;
+Status Lowering::LowerStack() {
+  const bool takes = info_->base == "alloca";
+  const std::size_t count = operands_.size();
+  if (takes ? count < 2 || count > 3 : count != 1) {
+    return Fail("another number of operands");
+  }
+  const Type type = key_.type[0];
+  LowInst inst;
+  inst.n = TypeBytes(type);
+  inst.imm = 8;
+  if (info_->base == "stackrestore") {
+    inst.fn = Same(&control::StackRestore);
+    POS_RETURN_IF_ERROR(Source(operands_[0], type, inst.n, &inst.a));
+    Emit(inst);
+    return OkStatus();
+  }
+  inst.fn = Same(takes ? &control::Alloca : &control::StackSave);
+  POS_RETURN_IF_ERROR(Destination(operands_[0], inst.n, &inst.d));
+  if (takes) {
+    POS_RETURN_IF_ERROR(Source(operands_[1], type, inst.n, &inst.a));
+  }
+  if (count == 3) {
+    inst.imm = operands_[2].value;
+    const bool power = inst.imm > 0 && (inst.imm & (inst.imm - 1)) == 0;
+    if (operands_[2].kind != OperandKind::kImmediate || !power ||
+        inst.imm > 1 << 23) {
+      return Fail("an alignment that is no power of two up to 2^23");
+    }
+  }
+  Emit(inst);
+  return OkStatus();
+}
+
 Status Lowering::LowerRet() {
+  RestoreStack();
   if (!IsEntry()) CopyResultsOut();
   LowInst inst;
   inst.fn = Same(&control::Return);

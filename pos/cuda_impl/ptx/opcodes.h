@@ -26,8 +26,9 @@ enum class Shape : std::uint8_t {
   kStore,
   kLoadParam,
   kStoreParam,
-  kAtom,  // d, [a], b [, c]
-  kRed,   // [a], b
+  kAtom,   // d, [a], b [, c]
+  kRed,    // [a], b
+  kStack,  // alloca, stacksave, stackrestore
   kFence,
   kNothing,  // has no effect here
   kMbarrier,

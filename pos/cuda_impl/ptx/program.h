@@ -143,6 +143,7 @@ struct Program {
   std::uint32_t call_depth = 0;   // functions in the deepest chain
   std::uint32_t local_bytes = 0;  // of that chain; one turn when recursive
   bool recursive = false;
+  bool takes_stack = false;     // alloca
   std::uint64_t code_base = 0;  // address of function 0, for indirect calls
   bool uses_grid_workspace = false;  // %envreg1, %envreg2
 

@@ -89,6 +89,7 @@ struct Warp {
   std::uint32_t shared_bytes;
   std::uint32_t local_stride;  // bytes of .local per lane
   std::byte* local;            // [lane][local_stride]
+  std::uint32_t local_frames;  // of them, for frames; the rest for alloca
   const std::byte* params;     // of the kernel
   std::uint32_t params_bytes;
   std::uint32_t live;  // lanes that have not exited
@@ -106,6 +107,8 @@ struct Warp {
   Frame* active_frames;      // besides the kernel's own
   Frame* free_frames;
   Frame kernel_frame;
+  // Of programs with alloca: where each lane's stack ends, from above.
+  std::uint32_t stack[kLanes];
 };
 
 // Charged to the slice for an access that other threads may be waiting for or

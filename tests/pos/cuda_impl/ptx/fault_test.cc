@@ -245,5 +245,27 @@ setp.eq.u32 %p2, %r3, 0;
   EXPECT_THAT(result.fault->text, HasSubstr("block (700,0,0)"));
 }
 
+// What a function takes is bounded: 8 KiB.
+TEST_P(Faults, TooLargeAnAlloca) {
+  for (const auto& [bytes, fits] :
+       {std::pair{"8192", true}, std::pair{"8193", false},
+        std::pair{"-1", false}}) {
+    TestModule module(
+        std::string(kHead) +
+            KernelOf("faulty", "mov.u64 %d3, " + std::string(bytes) +
+                                   ";\nalloca.u64 %d4, %d3, 1;\n"
+                                   "st.local.u8 [%d4], 1;"),
+        GetParam());
+    Params params;
+    params.Add(u64{0});
+    const auto result = module.Launch("faulty", params, {});
+    ASSERT_EQ(result.fault.has_value(), !fits) << bytes;
+    if (!fits) {
+      EXPECT_EQ(result.fault->error, 719);
+      EXPECT_THAT(result.fault->text, HasSubstr("too small for an alloca"));
+    }
+  }
+}
+
 }  // namespace
 }  // namespace pos::ptx::testing

@@ -179,6 +179,106 @@ BodyCase ActivemaskCase(const std::string& opcode) {
   return test;
 }
 
+// Functions take different amounts for each lane, fill them and give them back
+// when they return; the kernel gives back what it took itself.
+BodyCase StackCase(const std::string& opcode) {
+  const bool wide = ParseOpcode(opcode).Has("u64");
+  const std::string type = wide ? "u64" : "u32";
+  const std::string r = wide ? "%d" : "%r";
+  const std::string widen = wide ? "mov.u64" : "cvt.u64.u32";
+  BodyCase test;
+  test.opcode = opcode;
+  test.threads = 64;
+  test.module = R"(
+.func (.param .b32 take_r) take(.param .b32 take_n)
+{
+.reg .b32 %r<10>;
+.reg .b64 %d<10>;
+.reg .pred %p<3>;
+ld.param.b32 %r1, [take_n];
+shl.b32 %r2, %r1, 2;
+cvt.u64.u32 %d2, %r2;
+)" +
+                ("alloca." + type + " " + r + "3, " + r + "2, 32;\n" + widen +
+                 " %d4, " + r + "3;\n") +
+                R"(
+and.b64 %d5, %d4, 31;
+cvt.u32.u64 %r9, %d5;
+mov.u32 %r4, 0;
+FILL:
+mul.lo.u32 %r5, %r4, %r1;
+st.local.u32 [%d4], %r5;
+add.u64 %d4, %d4, 4;
+add.u32 %r4, %r4, 1;
+setp.lt.u32 %p1, %r4, %r1;
+@%p1 bra FILL;
+setp.lt.u32 %p2, %r1, 4;
+@%p2 bra EARLY;
+SUM:
+sub.u64 %d4, %d4, 4;
+ld.local.u32 %r6, [%d4];
+add.u32 %r9, %r9, %r6;
+sub.u32 %r4, %r4, 1;
+setp.ne.u32 %p1, %r4, 0;
+@%p1 bra SUM;
+st.param.b32 [take_r], %r9;
+ret;
+EARLY:
+mov.u32 %r8, 99;
+st.param.b32 [take_r], %r8;
+}
+)";
+  const std::string call =
+      "st.param.b32 [x], %r2;\ncall (y), take, (x);\nld.param.b32 ";
+  test.body =
+      "add.u32 %r2, %i, 1;\nmov.u32 %r9, 64;\nmov.u64 %d9, 64;\n"
+      "{\n.param .b32 x;\n.param .b32 y;\n"
+      "stacksave." +
+      type + " " + r + "10;\n" + call +
+      "%r3, [y];\n"
+      "add.u32 %r2, %r2, %i;\n" +
+      call +
+      "%r4, [y];\n}\n"
+      "stacksave." +
+      type + " " + r +
+      "11;\n"
+      "alloca." +
+      type + " " + r + "12, " + r +
+      "9;\n"
+      "stackrestore." +
+      type + " " + r +
+      "11;\n"
+      "alloca." +
+      type + " " + r + "13, " + r +
+      "9;\n"
+      "sub." +
+      type + " " + r + "14, " + r + "10, " + r +
+      "11;\n"
+      "sub." +
+      type + " " + r + "15, " + r + "12, " + r +
+      "13;\n"
+      "sub." +
+      type + " " + r + "16, " + r + "11, " + r +
+      "13;\n"
+      "st.global.u32 [%out], %r3;\nst.global.u32 [%out+8], %r4;\n"
+      "st.global." +
+      type + " [%out+16], " + r +
+      "14;\n"
+      "st.global." +
+      type + " [%out+24], " + r +
+      "15;\n"
+      "st.global." +
+      type + " [%out+32], " + r + "16;\n";
+  for (std::size_t i = 0; i < 64; ++i) {
+    for (const std::size_t call_number : {0u, 1u}) {
+      const u64 n = i + 1 + call_number * i;
+      test.Want(i, call_number) = n < 4 ? 99 : n * n * (n - 1) / 2;
+    }
+    test.Want(i, 4) = 64;
+  }
+  return test;
+}
+
 std::string OperandsOf(const OpcodeInfo& op) {
   if (op.base == "prefetch" || op.base == "prefetchu") return " [%in]";
   if (op.base == "applypriority" || op.base == "discard") return " [%in], 128";
@@ -218,6 +318,9 @@ void AddRow(std::size_t row, std::vector<BodyCase>* cases) {
         break;
       case Shape::kActivemask:
         cases->push_back(ActivemaskCase(opcode));
+        break;
+      case Shape::kStack:
+        cases->push_back(StackCase(opcode));
         break;
       case Shape::kFence:
       case Shape::kNanosleep:

@@ -47,6 +47,7 @@ std::string TextOf(const LookBack& how) {
 .reg .b32 %r<10>;
 .reg .pred %p<6>;
 .shared .b32 ticket;
+.local .b8 room[65536];
 ld.param.u64 %d1, [states];
 ld.param.u64 %d2, [count];
 mov.u32 %r0, %tid.x;
@@ -106,20 +107,18 @@ INSTANTIATE_TEST_SUITE_P(
     });
 
 TEST_P(LookBacks, EndInGridsFarLargerThanWhatIsResident) {
-  // 1 GiB of blocks is kept at most: about 1,000 of these.
-  constexpr std::uint32_t kBlocks = 2500;
+  // 1 GiB of blocks is kept at most: 256 of these, 4 MiB each.
+  constexpr std::uint32_t kBlocks = 1000;
   TestModule module(TextOf(GetParam()));
   const u64 states = module.memory().Allocate(8 * kBlocks);
   const u64 count = module.memory().Allocate(8);
   Params params;
   params.Add(states).Add(count);
-  const LaunchResult result =
-      module.Launch("scan", params,
-                    {.grid = {kBlocks, 1, 1},
-                     .block = {64, 1, 1},
-                     .dynamic_shared_bytes = 1000u << 10,
-                     .threads = 3,
-                     .budget = 100});
+  const LaunchResult result = module.Launch("scan", params,
+                                            {.grid = {kBlocks, 1, 1},
+                                             .block = {64, 1, 1},
+                                             .threads = 3,
+                                             .budget = 100});
   ASSERT_FALSE(result.fault.has_value()) << result.fault->text;
   const auto got = TestMemory::Download<u64>(states, kBlocks);
   for (u64 i = 0; i < kBlocks; ++i) {
