@@ -97,8 +97,8 @@ struct Finish {
     low = is_signed ? -(all >> 1) - 1 : 0;
     high = is_signed ? all >> 1 : all;
     if (!saturates) {
-      low = -(s64{1} << 62);
-      high = s64{1} << 62;
+      low = -0x7fffffffffffffff - 1;
+      high = 0x7fffffffffffffff;
     }
   }
   POS_INLINE u32 Do(s64 first, u32 c) const {
