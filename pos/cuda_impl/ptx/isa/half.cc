@@ -9,8 +9,8 @@
 //   smallest subnormal on both sides of the first rounding.
 // * fma is rounded to odd first, which leaves the second rounding everything it
 //   has to know while the wider format has two bits more. f16: the product is
-//   an exact float. bf16: it is an exact double, the sum goes from double to
-//   float by rounding to odd, too.
+//   an exact float. bf16: it is, too, unless it leaves the range of float;
+//   then doubles hold it, and the sum is rounded to odd twice.
 //
 // Every NaN result is 0x7fff. The hot loops are free of branches.
 #include "pos/cuda_impl/ptx/isa/half_lanes.h"
@@ -20,29 +20,39 @@
 namespace pos::ptx::POS_PTX_ISA {
 namespace {
 
-// a + b rounded to odd; exact but for that as neither can underflow here.
-POS_INLINE float AddToOdd(float a, float b) {
-  const float sum = a + b;
-  const float part = sum - a;
-  const float error = (a - (sum - part)) + (b - part);
-  const u32 bits = BitsOf(sum);
-  const u32 toward = (error > 0) == (sum > 0) ? bits + 1 : bits - 1;
-  const bool inexact = (error > 0) | (error < 0);
-  const bool adjust = inexact & ((bits & 1) == 0);
-  return FloatOf(adjust ? toward : bits);
+// Rounding to odd: where something was left out, the last bit of the result
+// becomes 1. `near` is the result to nearest; `error`, what was left out,
+// counts by its sign. No conditions, so that the loops become vector code.
+POS_INLINE float MakeOdd(float near, float error) {
+  const u32 bits = BitsOf(near);
+  const u32 inexact = __builtin_fabsf(error) > 0.0f ? 1 : 0;  // not for NaNs
+  const u32 adjust = inexact & ~bits;
+  const u32 inward = (BitsOf(error) ^ bits) >> 31 & adjust;
+  return FloatOf(bits + adjust - (inward << 1));
 }
-// x rounded to odd in float; x itself may have been.
+POS_INLINE double MakeOdd(double near, double error) {
+  const u64 bits = BitsOf(near);
+  const u64 inexact = __builtin_fabs(error) > 0.0 ? 1 : 0;
+  const u64 adjust = inexact & ~bits;
+  const u64 inward = (BitsOf(error) ^ bits) >> 63 & adjust;
+  return DoubleOf(bits + adjust - (inward << 1));
+}
+// The error of a sum is a number of the same type (Knuth).
+template <typename T>
+POS_INLINE T SumToOdd(T a, T b) {
+  const T sum = a + b;
+  const T part = sum - a;
+  return MakeOdd(sum, (a - (sum - part)) + (b - part));
+}
+// x, which may have been rounded to odd itself, in float.
 POS_INLINE float FloatToOdd(double x) {
   const float near = static_cast<float>(x);
-  const double back = static_cast<double>(near);
-  const u32 bits = BitsOf(near);
-  const bool larger = (x > back) == (back > 0);
-  // Zero has no sign to compare with.
-  const bool grows = near == 0.0f ? true : larger;
-  const u32 toward = grows ? bits + 1 : bits - 1;
-  const bool inexact = (x > back) | (x < back);
-  const bool adjust = inexact & ((bits & 1) == 0);
-  return FloatOf(adjust ? toward : bits);
+  const double error = x - static_cast<double>(near);
+  // Only its sign, which a float can hold.
+  const double unit =
+      DoubleOf((BitsOf(error) & 0x8000000000000000) | 0x3ff0000000000000);
+  const double sign = __builtin_fabs(error) > 0.0 ? unit : 0.0;
+  return MakeOdd(near, static_cast<float>(sign));
 }
 
 struct HAdd {
@@ -63,17 +73,28 @@ struct HMul {
     return a * b;
   }
 };
-struct HFma {
-  template <typename Format>
-  static POS_INLINE float Do(float a, float b, float c) {
-    if constexpr (Format::kMantissa == HalfFormat::kMantissa) {
-      return AddToOdd(a * b, c);
-    } else {
-      const double product = static_cast<double>(a) * static_cast<double>(b);
-      return FloatToOdd(AddToOdd(product, static_cast<double>(c)));
-    }
+
+// a * b + c for all numbers.
+template <typename Format, unsigned kCount>
+POS_INLINE void FmaAll(const float* a, const float* b, const float* c,
+                       float* d) {
+  u32 unsafe = 0;
+  POS_COUNT(n, kCount) {
+    const float product = a[n] * b[n];
+    d[n] = SumToOdd(product, c[n]);
+    // Of bf16 the product is exact, too, unless it is too small or too large.
+    const u32 size = BitsOf(product) & 0x7fffffff;
+    const u32 beyond = size - 0x00800000 >= 0x7f000000 ? 1 : 0;
+    const u32 left = (BitsOf(a[n]) << 1) != 0 ? beyond : 0;
+    unsafe |= (BitsOf(b[n]) << 1) != 0 ? left : 0;
   }
-};
+  if (Format::kMantissa == HalfFormat::kMantissa || unsafe == 0) return;
+  POS_COUNT(n, kCount) {
+    const double product =
+        static_cast<double>(a[n]) * static_cast<double>(b[n]);
+    d[n] = FloatToOdd(SumToOdd(product, static_cast<double>(c[n])));
+  }
+}
 
 template <typename Format, typename Op, unsigned kCount, bool kPlain>
 struct Half2 {
@@ -91,21 +112,22 @@ struct Half2 {
     return i + 1;
   }
 };
-template <typename Format, typename Op, unsigned kCount, bool kPlain>
+struct HFma;
+template <typename Format, typename, unsigned kCount, bool kPlain>
 struct Half3 {
   template <bool kPartial>
   static const Inst* Run(Warp* w, const Inst* i) {
     alignas(64) float a[kCount];
     alignas(64) float b[kCount];
     alignas(64) float c[kCount];
+    alignas(64) float d[kCount];
     const u32 flags = kPlain ? 0 : i->flags;
     LoadHalves<Format, kCount>(In<u16>(w, i->a), flags, a);
     LoadHalves<Format, kCount>(In<u16>(w, i->b), flags, b);
     LoadHalves<Format, kCount>(In<u16>(w, i->c), flags, c);
-    POS_COUNT(n, kCount) {
-      a[n] = Canonical(Op::template Do<Format>(a[n], b[n], c[n]));
-    }
-    StoreHalves<kPartial, Format, kCount>(w, i->d, flags, a);
+    FmaAll<Format, kCount>(a, b, c, d);
+    POS_COUNT(n, kCount) { d[n] = Canonical(d[n]); }
+    StoreHalves<kPartial, Format, kCount>(w, i->d, flags, d);
     return i + 1;
   }
 };
