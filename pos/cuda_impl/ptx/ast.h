@@ -41,11 +41,20 @@ enum class OperandKind : std::uint8_t {
   kUnknown,   // a name that nothing declares; Function::unknown[index]
 };
 
+// Parts of a register that a video instruction names: "%r1.h0", "%r2.b7531".
+struct Selector {
+  std::uint8_t count = 0;  // 0: there is none
+  bool halves = false;     // .h…, else .b…
+  std::uint8_t digits[4] = {0, 0, 0, 0};
+};
+
 struct Operand {
   OperandKind kind = OperandKind::kSink;
   bool negated = false;      // "!%p"
+  bool minus = false;        // "-%r" of a video instruction
   bool paired = false;       // followed by '|' and the next operand
   bool is_unsigned = false;  // the immediate has the suffix U
+  Selector selector;         // of a register
   std::uint32_t index = 0;
   std::uint32_t count = 0;
   std::int64_t value = 0;

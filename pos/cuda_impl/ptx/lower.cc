@@ -296,6 +296,8 @@ Status Lowering::Dispatch(const ast::Instruction&) {
       return LowerMov();
     case Shape::kCvt:
       return LowerCvt();
+    case Shape::kVideo:
+      return LowerVideo();
     case Shape::kPrmt:
       return LowerPrmt();
     case Shape::kCvta:

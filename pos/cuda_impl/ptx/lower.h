@@ -157,6 +157,8 @@ class Lowering {
   // ---- lower_operands.cc
   Status Source(const ast::Operand& operand, Type type, std::uint32_t width,
                 Ref* out);
+  // A selector or a minus where no video instruction is.
+  Status CheckPlain(const ast::Operand& operand) const;
   Status ConstantSource(const ast::Operand& operand, Type type,
                         std::uint32_t width, Ref* out);
   Status AddressSource(const ast::Operand& operand, std::uint32_t width,
@@ -190,6 +192,11 @@ class Lowering {
   Status LowerCvt();
   Status LowerPrmt();
   Status LowerCvta();
+
+  // ---- lower_video.cc
+  Status LowerVideo();
+  Status LowerVideoSimd(std::uint32_t parts);
+  Status LowerVideoScalar();
 
   // ---- lower_memory.cc
   Status LowerLoad();

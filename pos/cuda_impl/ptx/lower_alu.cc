@@ -14,6 +14,58 @@ bool IsBfloatOrHalf(Type type) {
   return type == Type::kF16 || type == Type::kBf16;
 }
 
+// RelationBits for which a comparison of floats holds.
+std::uint32_t RelationOf(Compare compare) {
+  switch (compare) {
+    case Compare::kEq:
+      return kRelationEqual;
+    case Compare::kNe:
+      return kRelationLess | kRelationGreater;
+    case Compare::kLt:
+      return kRelationLess;
+    case Compare::kLe:
+      return kRelationLess | kRelationEqual;
+    case Compare::kGt:
+      return kRelationGreater;
+    case Compare::kGe:
+      return kRelationGreater | kRelationEqual;
+    case Compare::kEqu:
+      return kRelationNan | kRelationEqual;
+    case Compare::kNeu:
+      return kRelationNan | kRelationLess | kRelationGreater;
+    case Compare::kLtu:
+      return kRelationNan | kRelationLess;
+    case Compare::kLeu:
+      return kRelationNan | kRelationLess | kRelationEqual;
+    case Compare::kGtu:
+      return kRelationNan | kRelationGreater;
+    case Compare::kGeu:
+      return kRelationNan | kRelationGreater | kRelationEqual;
+    case Compare::kNum:
+      return kRelationLess | kRelationEqual | kRelationGreater;
+    case Compare::kNan:
+      return kRelationNan;
+    default:
+      return 0;
+  }
+}
+
+// Inst::imm of set: what it writes where the comparison holds; and ImmBits, for
+// setp too, whose type is its only one.
+std::int64_t SetValue(const PickKey& key) {
+  std::uint64_t value = 0xffffffff;
+  if (key.type[0] == Type::kF32) value = 0x3f800000;
+  if (key.type[0] == Type::kF16) value = 0x3c00;
+  if (key.type[0] == Type::kBf16) value = 0x3f80;
+  if (key.type[0] == Type::kF16x2) value = 0x3c003c00;
+  if (key.type[0] == Type::kBf16x2) value = 0x3f803f80;
+  if (TypeBytes(key.type[0]) == 2) value |= kNarrowResult;
+  const Type source = key.types > 1 ? key.type[1] : key.type[0];
+  if (source == Type::kBf16 || source == Type::kBf16x2) value |= kFromBfloat;
+  value |= std::uint64_t{RelationOf(key.compare)} << kRelationAt;
+  return static_cast<std::int64_t>(value);
+}
+
 }  // namespace
 
 Type Lowering::LetterType(char letter) const {
@@ -113,6 +165,9 @@ Status Lowering::LowerBySignature(LowInst* inst) {
 
 Status Lowering::LowerAlu() {
   LowInst inst;
+  if (key_.type[1] == Type::kBf16) {
+    inst.imm = static_cast<std::int64_t>(kFromBfloat);
+  }
   if (info_->base == "lop3") {
     inst.flags |= static_cast<std::uint32_t>(key_.boolean) << kHandlerShift;
   }
@@ -152,7 +207,7 @@ Status Lowering::LowerSetp() {
   if (combines) {
     inst.flags |= static_cast<std::uint32_t>(key_.boolean) << kHandlerShift;
   }
-  inst.imm = key_.type[0] == Type::kF32 ? 0x3f800000 : 0xffffffff;  // set
+  inst.imm = SetValue(key_);
   POS_RETURN_IF_ERROR(LowerBySignature(&inst));
   if (combines != (inst.c.kind != Ref::Kind::kNone)) {
     return Fail("a predicate and .and, .or or .xor belong together");

@@ -171,8 +171,17 @@ Status Lowering::ConstantSource(const Operand& operand, Type type,
   return OkStatus();
 }
 
+Status Lowering::CheckPlain(const Operand& operand) const {
+  const bool plain = operand.selector.count == 0 && !operand.minus;
+  if (plain || GetOpcodeRow(info_->row).shape == Shape::kVideo) {
+    return OkStatus();
+  }
+  return Fail("a selector or `-` before a register");
+}
+
 Status Lowering::Source(const Operand& operand, Type type, std::uint32_t width,
                         Ref* out) {
+  POS_RETURN_IF_ERROR(CheckPlain(operand));
   switch (operand.kind) {
     case OperandKind::kRegister:
       if (WidthOf(operand) != width) {
@@ -195,6 +204,7 @@ Status Lowering::Source(const Operand& operand, Type type, std::uint32_t width,
 }
 
 Status Lowering::PredicateSource(const Operand& operand, Ref* out) {
+  POS_RETURN_IF_ERROR(CheckPlain(operand));
   if (operand.kind == OperandKind::kImmediate) {
     *out = Constant(0, operand.value != 0 ? 1 : 0);
     return OkStatus();
@@ -209,6 +219,7 @@ Status Lowering::PredicateSource(const Operand& operand, Ref* out) {
 
 Status Lowering::Destination(const Operand& operand, std::uint32_t width,
                              Ref* out) {
+  POS_RETURN_IF_ERROR(CheckPlain(operand));
   if (operand.kind == OperandKind::kSink) {
     *out = Ref::Virtual(NewRegister(ClassOfWidth(width)));
     return OkStatus();
@@ -238,6 +249,7 @@ Status Lowering::Address(const Operand& memory, Space space, Ref* base,
     return Fail("expected an address in brackets");
   }
   const Operand& at = function_.Elements(memory)[0];
+  POS_RETURN_IF_ERROR(CheckPlain(at));
   const bool narrow = space == Space::kShared || space == Space::kLocal ||
                       space == Space::kParam;
   const std::uint32_t width = narrow ? 4 : 8;

@@ -21,6 +21,7 @@ enum class Shape : std::uint8_t {
   kMov,   // also packs, unpacks and takes addresses
   kCvt,   // registers may be wider than the types
   kPrmt,
+  kVideo,  // operands may have selectors, those of vmad a minus
   kCvta,
   kLoad,
   kStore,

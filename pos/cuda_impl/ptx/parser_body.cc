@@ -23,6 +23,25 @@ bool SplitComponent(std::string_view name, std::string_view* base,
   return true;
 }
 
+// "%r.b3210" is bytes 3, 2, 1 and 0 of "%r".
+bool SplitSelector(std::string_view name, std::string_view* base,
+                   ast::Selector* selector) {
+  const std::size_t dot = name.rfind('.');
+  if (dot == std::string_view::npos || dot == 0) return false;
+  std::string_view digits = name.substr(dot + 1);
+  if (digits.size() < 2 || digits.size() > 5) return false;
+  if (digits[0] != 'b' && digits[0] != 'h') return false;
+  selector->halves = digits[0] == 'h';
+  digits.remove_prefix(1);
+  for (const char digit : digits) {
+    if (digit < '0' || digit > '7') return false;
+    selector->digits[selector->count++] =
+        static_cast<std::uint8_t>(digit - '0');
+  }
+  *base = name.substr(0, dot);
+  return true;
+}
+
 }  // namespace
 
 bool Parser::ParseBody() {
@@ -279,6 +298,10 @@ bool Parser::ParsePrimaryOperand(int depth, std::vector<Operand>* out) {
     Advance();
     parsed = ParseNamedOperand(&operand);
     operand.negated = true;
+  } else if (AtPunct('-') && NextIsIdentifier()) {
+    Advance();
+    parsed = ParseNamedOperand(&operand);
+    operand.minus = true;
   } else {
     Value value;
     parsed = ParseExpression(&value);
@@ -343,6 +366,17 @@ void Parser::UseName(const Token& name, Operand* out) {
     if (found != nullptr) {
       out->kind = OperandKind::kRegister;
       out->index = found->index + component;
+      return;
+    }
+  }
+  ast::Selector selector;
+  if (found == nullptr && SplitSelector(name.text, &base, &selector)) {
+    const Binding* whole = scopes_.Find(base);
+    if (whole != nullptr && whole->kind == OperandKind::kRegister &&
+        whole->count == 1) {
+      out->kind = OperandKind::kRegister;
+      out->index = whole->index;
+      out->selector = selector;
       return;
     }
   }

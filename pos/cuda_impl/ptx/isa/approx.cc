@@ -6,7 +6,7 @@
 // ISA gives (the tightest is 2^-22.5 relative). Only multiplications, additions
 // and divisions are used, so that every level and processor gives the same
 // bits. Polynomials are Taylor series: the terms left out are below 2^-30.
-#include "pos/cuda_impl/ptx/isa/float_ops.h"
+#include "pos/cuda_impl/ptx/isa/half_lanes.h"
 #include "pos/cuda_impl/ptx/isa/handlers.h"
 
 namespace pos::ptx::POS_PTX_ISA {
@@ -192,6 +192,38 @@ HandlerPair PickUnary(const PickKey& k) {
              ? Pair<Unary<Flushed<Op, true>, float, float>>()
              : Pair<Unary<Flushed<Op, false>, float, float>>();
 }
+// Rounded twice, which these leave open. bf16 has .ftz, where float flushes.
+template <typename Format, typename Op, unsigned kCount>
+struct HalfUnary {
+  template <bool kPartial>
+  static const Inst* Run(Warp* w, const Inst* i) {
+    alignas(64) float x[kCount];
+    const bool flush = (i->flags & kFtz) != 0;
+    LoadHalves<Format, kCount>(In<u16>(w, i->a), 0, x);
+    POS_COUNT(n, kCount) {
+      const float in = flush ? Flush(x[n]) : x[n];
+      const float value = Canonical(Op::Do(in));
+      x[n] = flush ? Flush(value) : value;
+    }
+    StoreHalves<kPartial, Format, kCount>(w, i->d, 0, x);
+    return i + 1;
+  }
+};
+template <typename Op>
+HandlerPair PickHalfUnary(const PickKey& k) {
+  switch (k.type[0]) {
+    case Type::kF16:
+      return Pair<HalfUnary<HalfFormat, Op, 32>>();
+    case Type::kF16x2:
+      return Pair<HalfUnary<HalfFormat, Op, 64>>();
+    case Type::kBf16:
+      return Pair<HalfUnary<BfloatFormat, Op, 32>>();
+    case Type::kBf16x2:
+      return Pair<HalfUnary<BfloatFormat, Op, 64>>();
+    default:
+      return {};
+  }
+}
 template <u64 kQuadrant>
 HandlerPair PickSine(const PickKey& k) {
   return (k.flags & kFtz) != 0
@@ -207,6 +239,10 @@ struct Rsqrt64 {
 HandlerPair PickFEx2(const PickKey& k) { return PickUnary<Ex2>(k); }
 HandlerPair PickFLg2(const PickKey& k) { return PickUnary<Lg2>(k); }
 HandlerPair PickFTanh(const PickKey& k) { return PickUnary<TanhKeepsZero>(k); }
+HandlerPair PickHEx2(const PickKey& k) { return PickHalfUnary<Ex2>(k); }
+HandlerPair PickHTanh(const PickKey& k) {
+  return PickHalfUnary<TanhKeepsZero>(k);
+}
 HandlerPair PickFSin(const PickKey& k) { return PickSine<0>(k); }
 HandlerPair PickFCos(const PickKey& k) { return PickSine<1>(k); }
 HandlerPair PickFRsqrt(const PickKey& k) {

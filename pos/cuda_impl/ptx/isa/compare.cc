@@ -1,59 +1,10 @@
 // Comparisons, selection, predicates, moves.
 #include "pos/cuda_impl/ptx/isa/bit_ops.h"
-#include "pos/cuda_impl/ptx/isa/float_ops.h"
+#include "pos/cuda_impl/ptx/isa/compare_ops.h"
 #include "pos/cuda_impl/ptx/isa/handlers.h"
 
 namespace pos::ptx::POS_PTX_ISA {
 namespace {
-
-template <Compare kCompare, typename T>
-POS_INLINE bool Holds(T a, T b) {
-  switch (kCompare) {
-    case Compare::kEq:
-      return a == b;
-    case Compare::kNe:
-      return (a < b) | (a > b);
-    case Compare::kLt:
-    case Compare::kLo:
-      return a < b;
-    case Compare::kLe:
-    case Compare::kLs:
-      return a <= b;
-    case Compare::kGt:
-    case Compare::kHi:
-      return a > b;
-    case Compare::kGe:
-    case Compare::kHs:
-      return a >= b;
-    case Compare::kEqu:
-      return !((a < b) | (a > b));
-    case Compare::kNeu:
-      return !(a == b);
-    case Compare::kLtu:
-      return !(a >= b);
-    case Compare::kLeu:
-      return !(a > b);
-    case Compare::kGtu:
-      return !(a <= b);
-    case Compare::kGeu:
-      return !(a < b);
-    case Compare::kNum:
-      return (a == a) & (b == b);
-    case Compare::kNan:
-      return !((a == a) & (b == b));
-    case Compare::kNone:
-      return false;
-  }
-  return false;
-}
-
-POS_INLINE u32 Combine(u32 mask, const Warp* w, const Inst* i) {
-  const BoolOp op = static_cast<BoolOp>(i->flags >> kHandlerShift);
-  if (op == BoolOp::kNone) return mask;
-  const u32 c = Predicate(w, i->c, (i->flags & kNegateC) != 0);
-  if (op == BoolOp::kAnd) return mask & c;
-  return op == BoolOp::kOr ? mask | c : mask ^ c;
-}
 
 template <Compare kCompare, typename T>
 POS_INLINE u32 CompareLanes(const Warp* w, const Inst* i) {
@@ -88,10 +39,7 @@ template <Compare kCompare, typename T>
 struct Set {
   template <bool kPartial>
   static const Inst* Run(Warp* w, const Inst* i) {
-    const u32 p = Combine(CompareLanes<kCompare, T>(w, i), w, i);
-    const u32 yes = static_cast<u32>(i->imm);
-    Put<kPartial>(w, Out<u32>(w, i->d),
-                  [=](unsigned l) { return On(p, l) ? yes : 0; });
+    SetLanes<kPartial>(w, i, Combine(CompareLanes<kCompare, T>(w, i), w, i));
     return i + 1;
   }
 };

@@ -33,11 +33,13 @@ struct HalfFormat {
   static constexpr u32 kMantissa = 10;
   static constexpr s32 kMinExponent = -14;
   static constexpr u64 kInfinity = 0x7c00;
+  static constexpr u16 kInfinity16 = 0x7c00;
 };
 struct BfloatFormat {
   static constexpr u32 kMantissa = 7;
   static constexpr s32 kMinExponent = -126;
   static constexpr u64 kInfinity = 0x7f80;
+  static constexpr u16 kInfinity16 = 0x7f80;
 };
 
 // `bits` of a double, rounded once to the format; a NaN gives the canonical

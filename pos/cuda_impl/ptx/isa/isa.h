@@ -104,6 +104,50 @@ enum Words : std::uint32_t {
   kRelease = 1u << 26,
 };
 
+// Of Inst::imm: in setp and set above the 32 bits that set writes, and in what
+// has f32 results from narrower operands.
+enum ImmBits : std::uint64_t {
+  kNarrowResult = std::uint64_t{1} << 32,  // the destination has 16 bits
+  kFromBfloat = std::uint64_t{1} << 33,    // the sources are bf16, else f16
+  kRelationAt = 34,  // 4 bits: for which the result is yes
+};
+enum RelationBits : std::uint32_t {
+  kRelationLess = 1,
+  kRelationEqual = 2,
+  kRelationGreater = 4,
+  kRelationNan = 8,
+};
+
+// Inst::imm of scalar video instructions. A source is described in 8 bits: the
+// shift, log2 of its bytes, whether it is signed.
+enum VideoBits : std::uint64_t {
+  kVideoShift = 31,
+  kVideoWidthAt = 5,
+  kVideoSigned = 1u << 7,
+  kVideoA = 0,  // where the description of a begins, and that of b
+  kVideoB = 8,
+  kVideoResultSigned = 1u << 16,
+  kVideoSat = 1u << 17,
+  kVideoWrap = 1u << 18,
+  kVideoNegateProduct = 1u << 19,
+  kVideoNegateC = 1u << 20,
+  kVideoPlusOne = 1u << 21,
+  kVideoSecondAt = 22,   // 2 bits: none, add, min, max
+  kVideoPlaceAt = 24,    // 3 bits: all of d, .b0 to .b3, .h0, .h1
+  kVideoCompareAt = 27,  // 3 bits: eq, ne, lt, le, gt, ge
+  kVideoScaleAt = 30,    // 4 bits: how far vmad shifts right
+};
+// The same for two or four elements: the elements of a and b in 12 bits each.
+enum VideoSimdBits : std::uint64_t {
+  kSimdMaskAt = 24,  // 4 bits
+  kSimdASigned = 1u << 28,
+  kSimdBSigned = 1u << 29,
+  kSimdResultSigned = 1u << 30,
+  kSimdSat = 1u << 31,
+  kSimdAdd = std::uint64_t{1} << 32,
+  kSimdCompareAt = 33,  // 3 bits
+};
+
 struct HandlerPair {
   Handler full = nullptr;  // nullptr: no handler for this key
   Handler partial = nullptr;

@@ -137,7 +137,22 @@ TEST(PtxModule, WrongOperandsFailTheKernelWithTheirLine) {
         "ld.global.u32 %r1, %d1;", "st.global.v2.u32 [%d1], {%r1};",
         "setp.eq.u32 %r1, %r2, %r3;", "bra %r1;", "call nowhere;",
         "cvta.to.global.u64 %r1, %d1;", "shfl.sync.idx.b32 %r1, %r2, 0;",
-        "atom.global.add.u32 %r1, [%d1];", "add.f32 %r1, !%p1, %r2;"}) {
+        "atom.global.add.u32 %r1, [%d1];", "add.f32 %r1, !%p1, %r2;",
+        // Selectors and signs are for video instructions, and not all for all.
+        "add.u32 %r1, %r2.b0, %r3;", "add.s32 %r1, -%r2, %r3;",
+        "st.global.u32 [%d1.h0], %r1;", "vadd.u32.u32.u32 %r1, %r2, %r3, %r1;",
+        "vadd.u32.u32.u32 %r1.b0, %r2, %r3;",
+        "vadd.u32.u32.u32 %r1, -%r2, %r3;",
+        "vadd.u32.u32.u32.add %r1.b0, %r2, %r3, %r1;",
+        "vadd.u32.u32.u32 %r1, %r2.b4, %r3;",
+        "vadd.u32.u32.u32 %r1, %r2.b10, %r3;",
+        "vadd4.u32.u32.u32 %r1, %r2.h10, %r3, %r1;",
+        "vadd4.u32.u32.u32 %r1, %r2.b321, %r3, %r1;",
+        "vadd2.u32.u32.u32 %r1, %r2.h74, %r3, %r1;",
+        "vadd4.u32.u32.u32 %r1, %r2, %r3;",
+        "vmad.s32.u32.u32.po %r1, -%r2, %r3, %r1;",
+        "vmad.s32.u32.u32 %r1, -%r2, %r3, -%r1;",
+        "vmad.s32.u32.u32 %r1.b0, %r2, %r3, %r1;"}) {
     auto module = Module::Parse(
         std::string(kHead) +
         ".visible .entry k() {\n.reg .b32 %r<4>;\n.reg .b64 %d<4>;\n"

@@ -49,5 +49,54 @@ TEST_P(OpcodeValues, AreTheReferences) {
   }
 }
 
+// What stands at the operands of video instructions.
+TEST(VideoOperands, AreTheReferences) {
+  std::vector<std::string> spellings;
+  for (const std::string op :
+       {"vadd.u32.s32.u32", "vsub.s32.u32.s32.sat", "vabsdiff.u32.u32.s32",
+        "vmin.s32.s32.u32.sat", "vmax.u32.u32.u32", "vshl.s32.s32.u32.clamp",
+        "vshr.u32.s32.u32.sat.wrap", "vset.s32.u32.lt"}) {
+    for (const std::string place : {"_", ".b0", ".b3", ".h0", ".h1"}) {
+      for (const std::string parts : {"_ _", ".b1 .h1", ".h0 .b3", ".b2 .b0"}) {
+        spellings.push_back(op + " " + place + " " + parts);
+      }
+    }
+    for (const std::string second : {"add", "min", "max"}) {
+      spellings.push_back(op + "." + second + " _ .b3 .h1");
+    }
+  }
+  for (const std::string op : {"vadd4.u32.s32.u32", "vsub4.s32.u32.s32.sat",
+                               "vabsdiff4.u32.u32.u32.add", "vset4.u32.s32.gt",
+                               "vavrg4.s32.s32.s32.add"}) {
+    for (const std::string marks :
+         {".b0", ".b31", ".b320 .b0123 .b7777", "_ .b7041 _"}) {
+      spellings.push_back(op + " " + marks);
+    }
+  }
+  for (const std::string op : {"vadd2.u32.s32.u32.sat", "vmax2.s32.u32.s32",
+                               "vabsdiff2.u32.u32.u32.add"}) {
+    for (const std::string marks : {".h0", ".h1 .h23 .h00", ".h10 .h12 _"}) {
+      spellings.push_back(op + " " + marks);
+    }
+  }
+  for (const std::string types :
+       {"u32.u32.u32", "s32.u32.s32", "s32.s32.s32"}) {
+    for (const std::string marks :
+         {"_ -.b1 .h0", "_ .h1 - _", "_ _ _ -", "_ - - _", "_ .b3 .b2"}) {
+      for (const std::string word : {"", ".sat", ".shr7", ".sat.shr15"}) {
+        spellings.push_back("vmad." + types + word + " " + marks);
+      }
+    }
+  }
+  for (const std::string& spelling : spellings) {
+    for (const IsaLevel level : RunnableLevels()) {
+      SCOPED_TRACE(spelling);
+      CheckValues(spelling, Use::kFull, level);
+      CheckValues(spelling, Use::kGuarded, level);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace pos::ptx::testing

@@ -11,7 +11,10 @@ bool CompareExists(const OpcodeInfo& op) {
   const bool unsigned_only = relation == "lo" || relation == "ls" ||
                              relation == "hi" || relation == "hs";
   const bool float_only = relation.size() == 3;  // equ … geu, num, nan
-  if (op.Has("ftz") && type != Type::kF32) return false;
+  if (op.Has("ftz") && type != Type::kF32 && type != Type::kF16 &&
+      type != Type::kF16x2) {
+    return false;
+  }
   switch (ClassOf(type)) {
     case TypeClass::kFloat:
       return !unsigned_only;
@@ -24,7 +27,26 @@ bool CompareExists(const OpcodeInfo& op) {
   }
 }
 
+// Conversions to and from formats narrower than f16, and packing ones; their
+// patterns are exact.
+bool IsNarrow(const OpcodeInfo& op) {
+  if (op.Has("relu") || op.Has("satfinite") || op.Has("pack")) return true;
+  for (std::uint8_t i = 0; i < op.key.types; ++i) {
+    switch (op.key.type[i]) {
+      case Type::kF16x2:
+      case Type::kBf16x2:
+      case Type::kTf32:
+      case Type::kUe8m0x2:
+        return true;
+      default:
+        break;
+    }
+  }
+  return false;
+}
+
 bool CvtExists(const OpcodeInfo& op) {
+  if (IsNarrow(op)) return true;
   const Type to = op.key.type[0];
   const Type from = op.key.type[1];
   const bool integral =
@@ -71,10 +93,20 @@ bool Exists(const OpcodeInfo& op) {
   return true;
 }
 
+bool TakesOptional(const OpcodeInfo& op) {
+  const bool logic = op.Has("and") || op.Has("or") || op.Has("xor");
+  const bool second = op.Has("add") || op.Has("min") || op.Has("max");
+  return IsVideo(op) ? second : logic;
+}
+
 std::optional<Want> Reference(const OpcodeInfo& op, Sources in) {
-  if (op.base == "cvt") return ReferenceCvt(op, in[0]);
+  if (op.base == "cvt") {
+    if (auto narrow = ReferenceNarrow(op, in)) return narrow;
+    return ReferenceCvt(op, in[0]);
+  }
   for (const auto reference :
-       {&ReferenceCompare, &ReferenceBits, &ReferenceInt, &ReferenceFloat}) {
+       {&ReferenceHalf, &ReferenceCompare, &ReferenceBits, &ReferenceInt,
+        &ReferenceFloat}) {
     if (auto want = (*reference)(op, in)) return want;
   }
   return std::nullopt;

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 
 #include "pos/cuda_impl/ptx/opcodes.h"
 
@@ -19,6 +20,10 @@ struct Want {
   std::uint64_t bits = 0;
   bool anything = false;  // the ISA leaves it open
   bool any_nan = false;   // which NaN is left open
+  // Bits that the ISA leaves open.
+  std::uint64_t open = 0;
+  // Every 16 bits may be this many numbers away.
+  std::uint64_t ulps = 0;
   // Of approximations: `value` is exact, the result may be off by
   // relative * |value| + absolute.
   bool approximate = false;
@@ -39,7 +44,19 @@ std::optional<Want> ReferenceBits(const OpcodeInfo& opcode, Sources in);
 std::optional<Want> ReferenceFloat(const OpcodeInfo& opcode, Sources in);
 std::optional<Want> ReferenceApprox(const OpcodeInfo& opcode, Sources in);
 std::optional<Want> ReferenceCompare(const OpcodeInfo& opcode, Sources in);
+std::optional<Want> ReferenceHalf(const OpcodeInfo& opcode, Sources in);
+std::optional<Want> ReferenceNarrow(const OpcodeInfo& opcode, Sources in);
 Want ReferenceCvt(const OpcodeInfo& opcode, std::uint64_t in);
+
+// What stands before and after the operands of a video instruction,
+// destination first: "", ".h1", ".b3210", "-", "-.b0".
+using VideoMarks = std::span<const std::string>;
+std::optional<Want> ReferenceVideo(const OpcodeInfo& opcode, Sources in,
+                                   VideoMarks marks);
+bool IsVideo(const OpcodeInfo& opcode);
+
+// Whether operands in brackets in opcodes.def are there.
+bool TakesOptional(const OpcodeInfo& opcode);
 
 // Patterns in opcodes.def are generous; this says what PTX has.
 bool Exists(const OpcodeInfo& opcode);

@@ -239,8 +239,10 @@ std::optional<Want> ReferenceCompare(const OpcodeInfo& op, Sources in) {
     want.predicate = combine(!holds);
     return want;
   }
-  const std::uint64_t yes =
-      op.key.type[0] == Type::kF32 ? 0x3f800000 : 0xffffffff;
+  std::uint64_t yes = 0xffffffff;
+  if (op.key.type[0] == Type::kF32) yes = 0x3f800000;
+  if (op.key.type[0] == Type::kF16) yes = 0x3c00;
+  if (op.key.type[0] == Type::kBf16) yes = 0x3f80;
   want.bits = combine(holds) ? yes : 0;
   return want;
 }

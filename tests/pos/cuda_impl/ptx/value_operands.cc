@@ -4,8 +4,10 @@
 #include <random>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "pos/cuda_impl/ptx/opcodes.h"
+#include "reference.h"
 #include "value_runner.h"
 
 namespace pos::ptx::testing {
@@ -61,10 +63,36 @@ constexpr u64 kHalves[] = {0x0000, 0x8000, 0x3c00, 0xbc00, 0x3800, 0x3e00,
                            0x7f80, 0xff80, 0x7fc0, 0x7f7f, 0x0080, 0x007f};
 constexpr u64 kBooleans[] = {0, 1};
 
+// Two numbers in one register.
+std::vector<u64> Pairs(std::span<const u64> edges, unsigned shift) {
+  std::vector<u64> pairs;
+  for (std::size_t i = 0; i < edges.size(); ++i) {
+    pairs.push_back(edges[i] | edges[(5 * i + 7) % edges.size()] << shift);
+  }
+  return pairs;
+}
+// Every byte, in both halves.
+std::vector<u64> BytePairs() {
+  std::vector<u64> pairs;
+  for (u64 i = 0; i < 256; ++i) pairs.push_back(i | (i * 37 + 11) % 256 << 8);
+  return pairs;
+}
+
 std::span<const u64> EdgesOf(char letter, Type type) {
   if (letter == 'p') return kBooleans;
   if (letter == 'i') return kAmounts;
+  static const std::vector<u64> kHalfPairs = Pairs(kHalves, 16);
+  static const std::vector<u64> kFloatPairs = Pairs(kFloats, 32);
+  static const std::vector<u64> kBytePairs = BytePairs();
+  if (letter == 'h') return kBytePairs;
   switch (type) {
+    case Type::kF16x2:
+    case Type::kBf16x2:
+      return kHalfPairs;
+    case Type::kF32x2:
+      return kFloatPairs;
+    case Type::kUe8m0x2:
+      return kBytePairs;
     case Type::kF32:
       return kFloats;
     case Type::kF64:
@@ -81,7 +109,47 @@ struct Column {
   std::span<const u64> edges;
   u64 mask = ~u64{0};
   bool predicate = false;
+  Type near = Type::kNone;  // f16, bf16 or f32: numbers about one are wanted
 };
+
+Type NearOf(const OpcodeInfo& op, Type type) {
+  switch (type) {
+    case Type::kF16:
+    case Type::kF16x2:
+      return Type::kF16;
+    case Type::kBf16:
+    case Type::kBf16x2:
+      return Type::kBf16;
+    case Type::kF32:  // to what is narrower
+      return op.key.types > 1 && TypeBytes(op.key.type[0]) != 8 &&
+                     op.key.type[0] != Type::kF32
+                 ? Type::kF32
+                 : Type::kNone;
+    default:
+      return Type::kNone;
+  }
+}
+
+// Numbers not far from one with few bits, whose sums and products are often
+// half-way between two of the format.
+template <typename Random>
+u64 NearOne(Type type, Random& random) {
+  if (type == Type::kF32) {
+    const u64 fraction = random() & (random() % 2 == 0 ? 0x7ff000 : 0x7fffff);
+    return (random() & 1) << 31 | (127 - 28 + random() % 48) << 23 |
+           (random() % 4 == 0 ? fraction & 0x700000 : fraction);
+  }
+  u64 pair = 0;
+  for (int h = 0; h < 2; ++h) {
+    const u64 few = random() % 2 == 0 ? random() & random() : random();
+    const u64 one =
+        type == Type::kF16
+            ? (random() & 1) << 15 | (4 + random() % 22) << 10 | (few & 0x3ff)
+            : (random() & 1) << 15 | (118 + random() % 18) << 7 | (few & 0x7f);
+    pair = pair << 16 | one;
+  }
+  return pair;
+}
 
 std::vector<Column> ColumnsOf(const OpcodeInfo& op) {
   std::string_view letters = GetOpcodeRow(op.row).operands;
@@ -89,7 +157,7 @@ std::vector<Column> ColumnsOf(const OpcodeInfo& op) {
   std::vector<Column> columns;
   for (const char letter : letters) {
     if (letter == '[') {
-      if (op.Has("and") || op.Has("or") || op.Has("xor")) continue;
+      if (TakesOptional(op) || IsVideo(op)) continue;
       break;
     }
     if (letter == ']') break;
@@ -99,7 +167,12 @@ std::vector<Column> ColumnsOf(const OpcodeInfo& op) {
     Column column;
     column.edges = EdgesOf(letter, type);
     column.predicate = letter == 'p';
-    std::uint32_t bytes = letter == 'i' ? 4 : TypeBytes(type);
+    column.near = NearOf(op, type);
+    std::uint32_t bytes = letter == 'i'   ? 4
+                          : letter == 'h' ? 2
+                                          : TypeBytes(type);
+    // Words of which video instructions take parts.
+    if (IsVideo(op)) column.edges = kIntegers;
     if (letter == 'w') bytes = 2 * TypeBytes(op.key.type[0]);
     if (bytes != 0 && bytes < 8) column.mask = (u64{1} << (8 * bytes)) - 1;
     if (column.predicate) column.mask = 1;
@@ -115,7 +188,14 @@ Rows MakeOperands(const std::string& opcode) {
   const std::vector<Column> columns = ColumnsOf(op);
   std::mt19937_64 random(17);
   Rows rows;
+  bool near = false;
+  for (const Column& column : columns) {
+    near = near || column.near != Type::kNone;
+  }
   const auto any = [&random](const Column& column) {
+    if (column.near != Type::kNone && random() % 2 == 0) {
+      return NearOne(column.near, random) & column.mask;
+    }
     const bool edge = random() % 4 != 0;
     return (edge ? column.edges[random() % column.edges.size()] : random()) &
            column.mask;
@@ -136,7 +216,8 @@ Rows MakeOperands(const std::string& opcode) {
     }
   }
   // The last warp is not full.
-  const std::size_t count = (rows.size() + 128) / 128 * 128 + 19;
+  const std::size_t more = near ? 1024 : 128;
+  const std::size_t count = (rows.size() + more) / 128 * 128 + 19;
   while (rows.size() < count) {
     std::vector<u64> row;
     for (const Column& column : columns) row.push_back(any(column));

@@ -32,7 +32,28 @@ struct Signature {
   Register d;
   bool pair = false;  // a second destination, a predicate
   std::vector<Register> sources;
+  std::vector<std::string> marks;  // of a video instruction's operands
 };
+
+// "vadd.u32.u32.u32 .b0 - .h1" is an opcode and marks of its operands, "_" for
+// none.
+std::vector<std::string> TakeMarks(std::string* opcode) {
+  std::vector<std::string> marks;
+  std::size_t end = opcode->find(' ');
+  while (end != std::string::npos) {
+    const std::size_t next = opcode->find(' ', end + 1);
+    const std::string mark = opcode->substr(end + 1, next - end - 1);
+    marks.push_back(mark == "_" ? "" : mark);
+    end = next;
+  }
+  opcode->resize(std::min(opcode->find(' '), opcode->size()));
+  marks.resize(4);
+  return marks;
+}
+std::string Marked(const std::string& operand, const std::string& mark) {
+  if (mark.starts_with('-')) return "-" + operand + mark.substr(1);
+  return operand + mark;
+}
 
 Register RegisterOf(char letter, const OpcodeInfo& op, bool wide) {
   Register reg;
@@ -44,6 +65,9 @@ Register RegisterOf(char letter, const OpcodeInfo& op, bool wide) {
       return reg;
     case 'i':
       reg.type = Type::kU32;
+      break;
+    case 'h':
+      reg.type = Type::kB16;
       break;
     case 'u':
       reg.type = op.key.type[1];
@@ -59,19 +83,19 @@ Register RegisterOf(char letter, const OpcodeInfo& op, bool wide) {
   return reg;
 }
 
-Signature SignatureOf(const OpcodeInfo& op, bool wide) {
+Signature SignatureOf(const OpcodeInfo& op, bool wide,
+                      std::vector<std::string> marks) {
   const std::string_view letters = GetOpcodeRow(op.row).operands;
   const std::size_t colon = letters.find(':');
   Signature signature;
   signature.d = RegisterOf(letters[0], op, wide);
   signature.pair = letters.substr(0, colon).size() > 1;
   for (const char letter : letters.substr(colon + 1)) {
-    if (letter == '[' && !op.Has("and") && !op.Has("or") && !op.Has("xor")) {
-      break;
-    }
+    if (letter == '[' && !TakesOptional(op) && marks[0].empty()) break;
     if (letter == '[' || letter == ']') continue;
     signature.sources.push_back(RegisterOf(letter, op, wide));
   }
+  signature.marks = std::move(marks);
   return signature;
 }
 
@@ -113,12 +137,17 @@ std::string Literal(const Register& reg, u64 bits) {
 std::string Instruction(const std::string& opcode, const Signature& signature,
                         bool guarded, const std::string& literal) {
   std::string text = guarded ? "@%g " : "";
-  text += opcode + " %d";
+  text += opcode + " " + Marked("%d", signature.marks[0]);
   if (signature.pair) text += "|%q";
   for (std::size_t i = 0; i < signature.sources.size(); ++i) {
     const bool last = i + 1 == signature.sources.size();
-    text +=
-        last && !literal.empty() ? ", " + literal : ", %s" + std::to_string(i);
+    if (last && !literal.empty()) {
+      text += ", " + literal;
+    } else {
+      const std::string mark =
+          i + 1 < signature.marks.size() ? signature.marks[i + 1] : "";
+      text += ", " + Marked("%s" + std::to_string(i), mark);
+    }
   }
   return text + ";\n";
 }
@@ -173,8 +202,22 @@ double ValueOf(u64 bits, Type type) {
                             : std::bit_cast<double>(bits);
 }
 
+// Whether every 16 bits are at most `ulps` numbers apart.
+bool NextTo(u64 got, u64 want, std::uint32_t bytes, u64 ulps) {
+  for (std::uint32_t at = 0; at < 8 * bytes; at += 16) {
+    const u64 x = got >> at & 0xffff;
+    const u64 y = want >> at & 0xffff;
+    if ((x < y ? y - x : x - y) > ulps) return false;
+  }
+  return true;
+}
+
 bool Accepts(const Want& want, u64 got, const Register& d) {
   if (want.anything) return true;
+  if (want.open != 0 && (got & ~want.open) == (want.bits & ~want.open)) {
+    return true;
+  }
+  if (want.ulps != 0) return NextTo(got, want.bits, d.bytes, want.ulps);
   if (got == CutTo(static_cast<Wide>(want.bits), d.bytes == 0 ? 1 : d.bytes)) {
     return true;
   }
@@ -204,7 +247,9 @@ void Compare(const std::string& opcode, const Signature& signature, Use use,
       ASSERT_EQ(out[2 * i + 1], 1u) << opcode << ": second destination";
       continue;
     }
-    const std::optional<Want> want = Reference(op, rows[i]);
+    const std::optional<Want> want =
+        IsVideo(op) ? ReferenceVideo(op, rows[i], signature.marks)
+                    : Reference(op, rows[i]);
     ASSERT_TRUE(want.has_value()) << "no reference for " << opcode;
     ASSERT_TRUE(Accepts(*want, got, signature.d))
         << Describe(opcode, rows[i], got, want->bits) << " in thread " << i;
@@ -227,6 +272,7 @@ bool CanRunValues(std::size_t row) {
     case Shape::kMov:
     case Shape::kCvt:
     case Shape::kPrmt:
+    case Shape::kVideo:
       break;
     default:
       return false;
@@ -237,15 +283,24 @@ bool CanRunValues(std::size_t row) {
          opcode.pattern.find("cc ") == std::string_view::npos;
 }
 
-void CheckValues(const std::string& opcode, Use use, IsaLevel level) {
+void CheckValues(const std::string& spelling, Use use, IsaLevel level) {
+  std::string opcode = spelling;
+  std::vector<std::string> marks = TakeMarks(&opcode);
   const OpcodeInfo op = ParseOpcode(opcode);
-  const bool cvt = op.base == "cvt" && use == Use::kGuarded;
-  const Signature signature = SignatureOf(op, cvt);
+  const bool wide =
+      GetOpcodeRow(op.row).shape == Shape::kCvt && use == Use::kGuarded;
+  const Signature signature = SignatureOf(op, wide, std::move(marks));
   Rows rows = MakeOperands(opcode);
+  // Without the operands that may be missing; see TakesOptional.
+  for (auto& row : rows) row.resize(signature.sources.size());
   std::string literal;
   if (use == Use::kImmediate) {
     const Register& last = signature.sources.back();
-    if (last.bytes == 0) return;
+    if (last.bytes == 0 || !signature.marks.back().empty()) return;
+    const std::size_t number = signature.sources.size();
+    if (number < signature.marks.size() && !signature.marks[number].empty()) {
+      return;
+    }
     const u64 value = rows[rows.size() / 3].back();
     for (auto& row : rows) row.back() = value;
     literal = Literal(last, value);

@@ -24,9 +24,11 @@ bool CanRunValues(std::size_t row);
 using Rows = std::vector<std::vector<std::uint64_t>>;
 Rows MakeOperands(const std::string& opcode);
 
+// `spelling`: an opcode; of a video instruction also marks of its operands,
+// destination first: "vadd.u32.u32.u32 .b0 _ .h1", "vmad.s32.u32.u32 _ -.b0".
 // Fails the test at the first thread whose result is not what the reference
 // wants.
-void CheckValues(const std::string& opcode, Use use, IsaLevel level);
+void CheckValues(const std::string& spelling, Use use, IsaLevel level);
 
 }  // namespace pos::ptx::testing
 
