@@ -16,7 +16,7 @@
 // exponent, 16 rows of the longer side at once. In f32 that is exact while
 // nothing overflows; matrices with a NaN, an infinity or numbers beyond
 // 2^±50 (f16, fp8: never) go the slow way, which is exact for all.
-#include "pos/cuda_impl/ptx/isa/half_ops.h"
+#include "pos/cuda_impl/ptx/isa/matrix_formats.h"
 #include "pos/cuda_impl/ptx/isa/matrix_ops.h"
 
 namespace pos::ptx::POS_PTX_ISA {
@@ -30,114 +30,6 @@ constexpr s32 kLeastExponent = -126;
 
 POS_INLINE double PowerOfTwo(s32 exponent) {
   return DoubleOf(static_cast<u64>(static_cast<s64>(exponent) + 1023) << 52);
-}
-
-// ---- Elements. Split: the value, 2^exponent (0 for a zero), and whether the
-// slow way is needed; Value and Exponent are for that one.
-
-struct F16 {
-  using Raw = u16;
-  static POS_INLINE u32 Split(u16 raw, float* value, float* power) {
-    const u32 rest = raw & 0x7fff;
-    const u32 top = raw & 0x7c00;
-    const float tiny = static_cast<float>(static_cast<s32>(rest)) * 0x1p-24f;
-    const u32 bits = top != 0 ? (rest << 13) + (112u << 23) : BitsOf(tiny);
-    *value = FloatOf(bits | static_cast<u32>(raw & 0x8000) << 16);
-    const u32 least = rest != 0 ? 113u << 23 : 0;
-    *power = FloatOf(top != 0 ? (top << 13) + (112u << 23) : least);
-    return top == 0x7c00 ? 1 : 0;
-  }
-  static double Value(u16 raw) { return static_cast<double>(HalfToFloat(raw)); }
-  static s32 Exponent(u16 raw) {
-    const s32 field = raw >> 10 & 31;
-    return (field != 0 ? field : 1) - 15;
-  }
-};
-
-// f32 of which some bits count.
-POS_INLINE u32 SplitWide(u32 bits, float* value, float* power) {
-  const u32 top = bits & 0x7f800000;
-  *value = FloatOf(bits);
-  *power = FloatOf(top);
-  const bool moderate = top - (77u << 23) <= 100u << 23;
-  return ((bits & 0x7fffffff) != 0) & !moderate ? 1 : 0;
-}
-POS_INLINE s32 ExponentWide(u32 bits) {
-  const s32 field = static_cast<s32>(bits >> 23 & 255);
-  return (field != 0 ? field : 1) - 127;
-}
-struct Bf16 {
-  using Raw = u16;
-  static POS_INLINE u32 Split(u16 raw, float* value, float* power) {
-    return SplitWide(static_cast<u32>(raw) << 16, value, power);
-  }
-  static double Value(u16 raw) {
-    return static_cast<double>(FloatOf(static_cast<u32>(raw) << 16));
-  }
-  static s32 Exponent(u16 raw) {
-    return ExponentWide(static_cast<u32>(raw) << 16);
-  }
-};
-struct Tf32 {
-  using Raw = u32;
-  static constexpr u32 kKept = 0xffffe000;
-  static POS_INLINE u32 Split(u32 raw, float* value, float* power) {
-    return SplitWide(raw & kKept, value, power);
-  }
-  static double Value(u32 raw) {
-    const bool nan = (raw & 0x7fffffff) > 0x7f800000;
-    return static_cast<double>(FloatOf(nan ? kNan32 : raw & kKept));
-  }
-  static s32 Exponent(u32 raw) { return ExponentWide(raw); }
-};
-struct E4m3 {
-  using Raw = u8;
-  static POS_INLINE u32 Split(u8 raw, float* value, float* power) {
-    const u32 rest = raw & 0x7f;
-    const u32 top = raw & 0x78;
-    const float tiny = static_cast<float>(static_cast<s32>(rest)) * 0x1p-9f;
-    const u32 bits = top != 0 ? (rest << 20) + (120u << 23) : BitsOf(tiny);
-    *value = FloatOf(bits | static_cast<u32>(raw & 0x80) << 24);
-    const u32 least = rest != 0 ? 121u << 23 : 0;
-    *power = FloatOf(top != 0 ? (top << 20) + (120u << 23) : least);
-    return rest == 0x7f ? 1 : 0;
-  }
-  static double Value(u8 raw) {
-    float value = 0;
-    float power = 0;
-    const u32 nan = Split(raw, &value, &power);
-    return static_cast<double>(nan != 0 ? FloatOf(kNan32) : value);
-  }
-  static s32 Exponent(u8 raw) {
-    const s32 field = raw >> 3 & 15;
-    return (field != 0 ? field : 1) - 7;
-  }
-};
-struct E5m2 {
-  using Raw = u8;
-  static POS_INLINE u16 Half(u8 raw) { return static_cast<u16>(raw << 8); }
-  static POS_INLINE u32 Split(u8 raw, float* value, float* power) {
-    return F16::Split(Half(raw), value, power);
-  }
-  static double Value(u8 raw) { return F16::Value(Half(raw)); }
-  static s32 Exponent(u8 raw) { return F16::Exponent(Half(raw)); }
-};
-
-// f(format) for the format of `type`.
-template <typename F>
-POS_INLINE u32 WithFormat(Type type, F f) {
-  switch (type) {
-    case Type::kF16:
-      return f(F16());
-    case Type::kBf16:
-      return f(Bf16());
-    case Type::kTf32:
-      return f(Tf32());
-    case Type::kE4m3:
-      return f(E4m3());
-    default:
-      return f(E5m2());
-  }
 }
 
 // ---- The fast way.
@@ -184,7 +76,9 @@ u32 SplitAll(const u32* packed, u32 count, Side* side) {
     const Raw* const from = raw + first;
     float* const value = side->value + first;
     float* const power = side->power + first;
-    POS_GROUP(l) { slow[l] |= F::Split(from[l], value + l, power + l); }
+    alignas(64) u32 wide[kGroup];  // lanes of one width: vector code
+    POS_GROUP(l) { wide[l] = from[l]; }
+    POS_GROUP(l) { slow[l] |= F::Split(wide[l], value + l, power + l); }
   }
   u32 any = 0;
   for (u32 l = 0; l < kGroup; ++l) any |= slow[l];
