@@ -294,6 +294,28 @@ TEST(MatrixLanes, ThatWentDifferentWaysComeTogether) {
   EXPECT_FALSE(result.fault) << result.fault->text;
 }
 
+// Lane 0 spins until others, on their way to the product, have set a flag: they
+// wait for it there.
+TEST(MatrixLanes, WaitForThoseThatComeLater) {
+  BodyCase test;
+  test.module = ".shared .align 4 .b8 flag[4];\n";
+  test.body =
+      "mov.u32 %r30, flag;\nmov.b32 %r20, 0;\n"
+      "st.volatile.shared.u32 [%r30], %r20;\nbar.warp.sync -1;\n"
+      "mov.b32 %r6, 0x3f800000;\nmov.b32 %r7, %r6;\nmov.b32 %r8, %r6;\n"
+      "mov.b32 %r9, %r6;\nmov.b32 %r10, %r6;\nmov.b32 %r11, %r6;\n"
+      "mov.b32 %r12, 0;\nmov.b32 %r13, 0;\nmov.b32 %r14, 0;\n"
+      "mov.b32 %r15, 0;\n"
+      "setp.ne.u32 %p1, %i, 0;\n@%p1 bra OTHERS;\nSPIN:\n"
+      "ld.volatile.shared.u32 %r20, [%r30];\nsetp.eq.u32 %p2, %r20, 0;\n"
+      "@%p2 bra SPIN;\nbra MEET;\nOTHERS:\nmov.b32 %r20, 1;\n"
+      "st.volatile.shared.u32 [%r30], %r20;\nMEET:\n" +
+      std::string(kMma) + "st.global.u32 [%out], %r2;\n";
+  test.opcode = "mma";
+  for (std::size_t lane = 0; lane < 32; ++lane) test.Want(lane) = 0x41000000;
+  for (const IsaLevel level : RunnableLevels()) CheckBody(test, level);
+}
+
 TEST(MatrixLanes, MayAllBeExcludedByAGuard) {
   const LaunchResult result = RunBody("setp.lt.s32 %p1, %i, 0;\n@%p1 " +
                                       std::string(kMma) + "@!%p1 " + kMma);
