@@ -26,13 +26,15 @@ struct LoadOne {
         }
       } else if (pattern == Pattern::kSame) {
         const unsigned lane = static_cast<unsigned>(__builtin_ctz(mask));
-        const std::byte* at = Space::template At<kBytes>(
-            w, i, lane, static_cast<A>(address[lane] + static_cast<A>(i->imm)));
-        if (at == nullptr) return nullptr;
-        alignas(16) E value;
-        CopyOne<kBytes>(reinterpret_cast<std::byte*>(&value), at);
-        Put<true>(w, d, [=](unsigned) { return static_cast<D>(value); });
-        return i + 1;
+        const A same = static_cast<A>(address[lane] + static_cast<A>(i->imm));
+        if (!Space::OfLane(same)) {
+          const std::byte* at = Space::template At<kBytes>(w, i, lane, same);
+          if (at == nullptr) return nullptr;
+          alignas(16) E value;
+          CopyOne<kBytes>(reinterpret_cast<std::byte*>(&value), at);
+          Put<true>(w, d, [=](unsigned) { return static_cast<D>(value); });
+          return i + 1;
+        }
       }
     }
     const bool done = ForEachLane(mask, [=](unsigned l) {

@@ -58,6 +58,8 @@ POS_INLINE std::byte* HostPointer(u64 address) {
 //   At       the memory of one lane's access, nullptr after a fault
 //   Span     the memory of `bytes` bytes that several lanes share out among
 //            themselves, nullptr (without a fault) when At must decide
+//   OfLane   where there are spans: whether the address is another place for
+//            each lane
 struct GlobalSpace {
   using Address = u64;
   static constexpr bool kSpans = true;
@@ -81,6 +83,7 @@ struct GlobalSpace {
     return Covers(w->cache[i->cache], address, bytes) ? HostPointer(address)
                                                       : nullptr;
   }
+  static POS_INLINE bool OfLane(u64) { return false; }
 };
 
 struct SharedSpace {
@@ -103,6 +106,7 @@ struct SharedSpace {
     return u64{address} + bytes <= w->shared_bytes ? w->shared + address
                                                    : nullptr;
   }
+  static POS_INLINE bool OfLane(u32) { return false; }
 };
 
 struct LocalSpace {
@@ -172,6 +176,9 @@ struct GenericSpace {
     }
     // No allocation lies in the windows, so the cache covers none of them.
     return GlobalSpace::Span(w, i, address, bytes);
+  }
+  static POS_INLINE bool OfLane(u64 address) {
+    return (address & ~0xffffffffull) == kLocalWindow;
   }
 };
 
