@@ -16,13 +16,13 @@
 // exponent, 16 rows of the longer side at once. In f32 that is exact while
 // nothing overflows; matrices with a NaN, an infinity or numbers beyond
 // 2^±50 (f16, fp8: never) go the slow way, which is exact for all.
-#include "pos/cuda_impl/ptx/isa/half_ops.h"
+#include "pos/cuda_impl/ptx/isa/matrix_formats.h"
 #include "pos/cuda_impl/ptx/isa/matrix_ops.h"
 
 namespace pos::ptx::POS_PTX_ISA {
 namespace {
 
-constexpr u32 kGroup = 16;  // rows at once
+constexpr u32 kGroup = kMatrixGroup;  // rows at once
 constexpr u32 kMostResults = 256;
 constexpr u32 kMostElements = 512;
 constexpr s32 kKeptBits = 25;
@@ -32,114 +32,6 @@ POS_INLINE double PowerOfTwo(s32 exponent) {
   return DoubleOf(static_cast<u64>(static_cast<s64>(exponent) + 1023) << 52);
 }
 
-// ---- Elements. Split: the value, 2^exponent (0 for a zero), and whether the
-// slow way is needed; Value and Exponent are for that one.
-
-struct F16 {
-  using Raw = u16;
-  static POS_INLINE u32 Split(u16 raw, float* value, float* power) {
-    const u32 rest = raw & 0x7fff;
-    const u32 top = raw & 0x7c00;
-    const float tiny = static_cast<float>(static_cast<s32>(rest)) * 0x1p-24f;
-    const u32 bits = top != 0 ? (rest << 13) + (112u << 23) : BitsOf(tiny);
-    *value = FloatOf(bits | static_cast<u32>(raw & 0x8000) << 16);
-    const u32 least = rest != 0 ? 113u << 23 : 0;
-    *power = FloatOf(top != 0 ? (top << 13) + (112u << 23) : least);
-    return top == 0x7c00 ? 1 : 0;
-  }
-  static double Value(u16 raw) { return static_cast<double>(HalfToFloat(raw)); }
-  static s32 Exponent(u16 raw) {
-    const s32 field = raw >> 10 & 31;
-    return (field != 0 ? field : 1) - 15;
-  }
-};
-
-// f32 of which some bits count.
-POS_INLINE u32 SplitWide(u32 bits, float* value, float* power) {
-  const u32 top = bits & 0x7f800000;
-  *value = FloatOf(bits);
-  *power = FloatOf(top);
-  const bool moderate = top - (77u << 23) <= 100u << 23;
-  return ((bits & 0x7fffffff) != 0) & !moderate ? 1 : 0;
-}
-POS_INLINE s32 ExponentWide(u32 bits) {
-  const s32 field = static_cast<s32>(bits >> 23 & 255);
-  return (field != 0 ? field : 1) - 127;
-}
-struct Bf16 {
-  using Raw = u16;
-  static POS_INLINE u32 Split(u16 raw, float* value, float* power) {
-    return SplitWide(static_cast<u32>(raw) << 16, value, power);
-  }
-  static double Value(u16 raw) {
-    return static_cast<double>(FloatOf(static_cast<u32>(raw) << 16));
-  }
-  static s32 Exponent(u16 raw) {
-    return ExponentWide(static_cast<u32>(raw) << 16);
-  }
-};
-struct Tf32 {
-  using Raw = u32;
-  static constexpr u32 kKept = 0xffffe000;
-  static POS_INLINE u32 Split(u32 raw, float* value, float* power) {
-    return SplitWide(raw & kKept, value, power);
-  }
-  static double Value(u32 raw) {
-    const bool nan = (raw & 0x7fffffff) > 0x7f800000;
-    return static_cast<double>(FloatOf(nan ? kNan32 : raw & kKept));
-  }
-  static s32 Exponent(u32 raw) { return ExponentWide(raw); }
-};
-struct E4m3 {
-  using Raw = u8;
-  static POS_INLINE u32 Split(u8 raw, float* value, float* power) {
-    const u32 rest = raw & 0x7f;
-    const u32 top = raw & 0x78;
-    const float tiny = static_cast<float>(static_cast<s32>(rest)) * 0x1p-9f;
-    const u32 bits = top != 0 ? (rest << 20) + (120u << 23) : BitsOf(tiny);
-    *value = FloatOf(bits | static_cast<u32>(raw & 0x80) << 24);
-    const u32 least = rest != 0 ? 121u << 23 : 0;
-    *power = FloatOf(top != 0 ? (top << 20) + (120u << 23) : least);
-    return rest == 0x7f ? 1 : 0;
-  }
-  static double Value(u8 raw) {
-    float value = 0;
-    float power = 0;
-    const u32 nan = Split(raw, &value, &power);
-    return static_cast<double>(nan != 0 ? FloatOf(kNan32) : value);
-  }
-  static s32 Exponent(u8 raw) {
-    const s32 field = raw >> 3 & 15;
-    return (field != 0 ? field : 1) - 7;
-  }
-};
-struct E5m2 {
-  using Raw = u8;
-  static POS_INLINE u16 Half(u8 raw) { return static_cast<u16>(raw << 8); }
-  static POS_INLINE u32 Split(u8 raw, float* value, float* power) {
-    return F16::Split(Half(raw), value, power);
-  }
-  static double Value(u8 raw) { return F16::Value(Half(raw)); }
-  static s32 Exponent(u8 raw) { return F16::Exponent(Half(raw)); }
-};
-
-// f(format) for the format of `type`.
-template <typename F>
-POS_INLINE u32 WithFormat(Type type, F f) {
-  switch (type) {
-    case Type::kF16:
-      return f(F16());
-    case Type::kBf16:
-      return f(Bf16());
-    case Type::kTf32:
-      return f(Tf32());
-    case Type::kE4m3:
-      return f(E4m3());
-    default:
-      return f(E5m2());
-  }
-}
-
 // ---- The fast way.
 
 struct Side {
@@ -147,68 +39,70 @@ struct Side {
   alignas(64) float power[kMostElements];
 };
 
-// Elements [k][row]: `rows` numbers side by side.
-template <typename F>
-u32 SplitAcross(const u32* packed, u32 rows, u32 k, Side* side) {
-  using Raw = typename F::Raw;
-  const Raw* raw = reinterpret_cast<const Raw*>(packed);
-  u32 slow = 0;
+// Packed elements [row][k] to [k][row].
+template <typename Raw, u32 kK>
+void Turn(const Raw* from, u32 rows, Raw* to) {
   for (u32 first = 0; first < rows; first += kGroup) {
-    for (u32 kk = 0; kk < k; ++kk) {
-      alignas(64) Raw column[kGroup];
-      for (u32 r = 0; r < kGroup; ++r) column[r] = raw[(first + r) * k + kk];
-      float* value = side->value + kk * rows + first;
-      float* power = side->power + kk * rows + first;
-      for (u32 r = 0; r < kGroup; ++r) {
-        slow |= F::Split(column[r], value + r, power + r);
-      }
+    for (u32 kk = 0; kk < kK; ++kk) {
+      const Raw* const column = from + first * kK + kk;
+      Raw* const row = to + kk * rows + first;
+      for (u32 r = 0; r < kGroup; ++r) row[r] = column[r * kK];
     }
   }
-  return slow;
+}
+template <typename Raw>
+void Turn(const u32* packed, u32 rows, u32 k, u32* to) {
+  const Raw* const from = reinterpret_cast<const Raw*>(packed);
+  Raw* const out = reinterpret_cast<Raw*>(to);
+  switch (k) {
+    case 4:
+      return Turn<Raw, 4>(from, rows, out);
+    case 8:
+      return Turn<Raw, 8>(from, rows, out);
+    case 16:
+      return Turn<Raw, 16>(from, rows, out);
+    default:
+      return Turn<Raw, 32>(from, rows, out);
+  }
 }
 
-// Elements [row][k].
+// All of a factor's elements; not zero: the slow way is needed.
 template <typename F>
-u32 SplitAlong(const u32* packed, u32 count, Side* side) {
+u32 SplitAll(const u32* packed, u32 count, Side* side) {
   using Raw = typename F::Raw;
-  const Raw* raw = reinterpret_cast<const Raw*>(packed);
-  u32 slow = 0;
+  const Raw* const raw = reinterpret_cast<const Raw*>(packed);
+  alignas(64) u32 slow[kGroup] = {};
   for (u32 first = 0; first < count; first += kGroup) {
-    for (u32 e = 0; e < kGroup; ++e) {
-      slow |= F::Split(raw[first + e], side->value + first + e,
-                       side->power + first + e);
-    }
+    const Raw* const from = raw + first;
+    float* const value = side->value + first;
+    float* const power = side->power + first;
+    alignas(64) u32 wide[kGroup];  // lanes of one width: vector code
+    POS_GROUP(l) { wide[l] = from[l]; }
+    POS_GROUP(l) { slow[l] |= F::Split(wide[l], value + l, power + l); }
   }
-  return slow;
+  u32 any = 0;
+  for (u32 l = 0; l < kGroup; ++l) any |= slow[l];
+  return any;
 }
-
-#if defined(__AVX512F__)
-constexpr u32 kVectorBytes = 64;
-#elif defined(__AVX2__)
-constexpr u32 kVectorBytes = 32;
-#else
-constexpr u32 kVectorBytes = 16;
-#endif
-typedef float Floats __attribute__((vector_size(kVectorBytes), may_alias));
-typedef s32 Ints __attribute__((vector_size(kVectorBytes), may_alias));
-constexpr u32 kWidth = kVectorBytes / 4;
-constexpr u32 kParts = kGroup / kWidth;
 
 struct Sums {
-  // Of the products' whole multiples of 2^(E - 25), in two parts that hold up
-  // to 16 products each; and 2^E.
+  // Whole multiples of 2^(E - 25): of the products, in two parts that hold up
+  // to 16 of them each, and of c; and 2^E.
   alignas(64) s32 part[2][kMostResults];
+  alignas(64) s32 own[kMostResults];
   alignas(64) float power[kMostResults];
 };
 
-// Sums of one row of the shorter side (`along`) with 16 of the longer one.
+// Sums of one row of the shorter side (`value`, `power`) with 16 of the longer
+// one, to `result` on in `sums`, which has the exponents of c.
+template <u32 kK>
 POS_INLINE void SumGroup(const float* value, const float* power,
-                         const Side& across, u32 at, u32 rows, u32 k,
+                         const Side& across, u32 at, u32 rows, const float* c,
                          u32 result, Sums* sums) {
   Floats* const most = reinterpret_cast<Floats*>(sums->power + result);
   Floats top[kParts];
   for (u32 i = 0; i < kParts; ++i) top[i] = most[i];
-  for (u32 kk = 0; kk < k; ++kk) {
+  for (u32 kk = 0; kk < kK; ++kk) {
     const Floats* p =
         reinterpret_cast<const Floats*>(across.power + kk * rows + at);
     for (u32 i = 0; i < kParts; ++i) {
@@ -219,17 +113,25 @@ POS_INLINE void SumGroup(const float* value, const float* power,
   Floats scale[kParts];
   for (u32 i = 0; i < kParts; ++i) {
     most[i] = top[i];
-    // 2^(25 - E), or as much as f32 has: then all products are zero.
+    // 2^(25 - E), or as much of it as f32 has: then all products are zero, and
+    // the rest of it is for c.
     const Ints field =
         (254 + kKeptBits) - (reinterpret_cast<Ints&>(top[i]) >> 23);
-    const Ints most_field = Ints{} + 254;
-    const Ints cut = (field < most_field ? field : most_field) << 23;
+    const Ints limit = Ints{} + 254;
+    const Ints first = field < limit ? field : limit;
+    const Ints cut = first << 23;
+    const Ints rest = (field - first + 127) << 23;
     scale[i] = reinterpret_cast<const Floats&>(cut);
+    const Floats own = reinterpret_cast<const Floats*>(c + result)[i] *
+                       scale[i] * reinterpret_cast<const Floats&>(rest);
+    reinterpret_cast<Ints*>(sums->own + result)[i] =
+        __builtin_convertvector(own, Ints);
   }
-  for (u32 part = 0; part * 16 < k; ++part) {
+  for (u32 part = 0; part * 16 < kK; ++part) {
     Ints sum[kParts] = {};
-    const u32 end = k < part * 16 + 16 ? k : part * 16 + 16;
-    for (u32 kk = part * 16; kk < end; ++kk) {
+    constexpr u32 kSteps = kK < 16 ? kK : 16;
+    for (u32 step = 0; step < kSteps; ++step) {
+      const u32 kk = part * 16 + step;
       const Floats* v =
           reinterpret_cast<const Floats*>(across.value + kk * rows + at);
       for (u32 i = 0; i < kParts; ++i) {
@@ -242,19 +144,37 @@ POS_INLINE void SumGroup(const float* value, const float* power,
   }
 }
 
-// What lies in `sums` and in c, put together: not rounded.
+template <u32 kK>
+void SumAll(const Side& along, const Side& across, u32 others, u32 rows,
+            const float* c, Sums* sums) {
+  for (u32 x = 0; x < others; ++x) {
+    for (u32 at = 0; at < rows; at += kGroup) {
+      SumGroup<kK>(along.value + x * kK, along.power + x * kK, across, at, rows,
+                   c, x * rows + at, sums);
+    }
+  }
+}
+
+// What lies in `sums`, put together: not rounded. c is the result where it is
+// not finite.
 template <bool kTwoParts>
 void Combine(const Sums& sums, const float* c, u32 count, double* exact) {
-  for (u32 e = 0; e < count; ++e) {
-    const u64 field = BitsOf(sums.power[e]) >> 23;
-    const double up = DoubleOf((1023 + kKeptBits + 127 - field) << 52);
-    const double down = DoubleOf((1023 - kKeptBits - 127 + field) << 52);
-    const bool finite = (BitsOf(c[e]) & 0x7f800000) != 0x7f800000;
-    const double own = static_cast<double>(finite ? c[e] : 0.0f) * up;
-    double total = static_cast<double>(sums.part[0][e]) +
-                   static_cast<double>(static_cast<s32>(own));
-    if constexpr (kTwoParts) total += static_cast<double>(sums.part[1][e]);
-    exact[e] = finite ? total * down : static_cast<double>(c[e]);
+  for (u32 first = 0; first < count; first += kGroup) {
+    const s32* const part = sums.part[0] + first;
+    const s32* const rest = sums.part[1] + first;
+    const s32* const own = sums.own + first;
+    const float* const power = sums.power + first;
+    const float* const before = c + first;
+    double* const out = exact + first;
+    POS_GROUP(l) {
+      const u64 field = BitsOf(power[l]) >> 23;
+      const double unit = DoubleOf((field + (1023 - kKeptBits - 127)) << 52);
+      double total = static_cast<double>(part[l]) + static_cast<double>(own[l]);
+      if constexpr (kTwoParts) total += static_cast<double>(rest[l]);
+      const float nothing = before[l] - before[l];  // a NaN if not finite
+      const double special = static_cast<double>(before[l]);
+      out[l] = nothing == 0.0f ? total * unit : special;
+    }
   }
 }
 
@@ -382,12 +302,14 @@ void MultiplyFloat(MatrixProduct* p) {
   Side across;
   Side along;
   u32 slow = WithFormat(along_m ? p->type_a : p->type_b, [&](auto format) {
-    return SplitAcross<decltype(format)>(along_m ? p->a : p->b, rows, k,
-                                         &across);
+    using F = decltype(format);
+    alignas(64) u32 turned[kMostElements];
+    Turn<typename F::Raw>(along_m ? p->a : p->b, rows, k, turned);
+    return SplitAll<F>(turned, rows * k, &across);
   });
   slow |= WithFormat(along_m ? p->type_b : p->type_a, [&](auto format) {
-    return SplitAlong<decltype(format)>(along_m ? p->b : p->a, others * k,
-                                        &along);
+    using F = decltype(format);
+    return SplitAll<F>(along_m ? p->b : p->a, others * k, &along);
   });
   if (slow != 0) return MultiplySlowly(p);
   const u32 count = rows * others;
@@ -395,11 +317,19 @@ void MultiplyFloat(MatrixProduct* p) {
   alignas(64) double exact[kMostResults];
   Sums sums;
   SplitResults(*p, count, c, sums.power);
-  for (u32 x = 0; x < others; ++x) {
-    for (u32 at = 0; at < rows; at += kGroup) {
-      SumGroup(along.value + x * k, along.power + x * k, across, at, rows, k,
-               x * rows + at, &sums);
-    }
+  switch (k) {
+    case 4:
+      SumAll<4>(along, across, others, rows, c, &sums);
+      break;
+    case 8:
+      SumAll<8>(along, across, others, rows, c, &sums);
+      break;
+    case 16:
+      SumAll<16>(along, across, others, rows, c, &sums);
+      break;
+    default:
+      SumAll<32>(along, across, others, rows, c, &sums);
+      break;
   }
   if (k > 16) {
     Combine<true>(sums, c, count, exact);

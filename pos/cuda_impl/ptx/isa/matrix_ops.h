@@ -157,6 +157,30 @@ POS_INLINE bool WholeWarp(Warp* w, const Inst* i, const Inst** next) {
   return false;
 }
 
+// Rows that vector code takes at once.
+constexpr u32 kMatrixGroup = 16;
+#if defined(__clang__)
+#define POS_GROUP(l)                                                  \
+  _Pragma("clang loop vectorize(assume_safety)") for (unsigned l = 0; \
+                                                      l < kMatrixGroup; ++l)
+#else
+#define POS_GROUP(l) \
+  _Pragma("GCC ivdep") for (unsigned l = 0; l < kMatrixGroup; ++l)
+#endif
+
+// Vectors as wide as the level has them.
+#if defined(__AVX512F__)
+constexpr u32 kVectorBytes = 64;
+#elif defined(__AVX2__)
+constexpr u32 kVectorBytes = 32;
+#else
+constexpr u32 kVectorBytes = 16;
+#endif
+typedef float Floats __attribute__((vector_size(kVectorBytes), may_alias));
+typedef s32 Ints __attribute__((vector_size(kVectorBytes), may_alias));
+constexpr u32 kWidth = kVectorBytes / 4;
+constexpr u32 kParts = kMatrixGroup / kWidth;
+
 // Charged to the slice for one of these, which takes as long as many others.
 constexpr s32 kMatrixCost = 16;
 

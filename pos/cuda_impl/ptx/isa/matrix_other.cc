@@ -6,7 +6,7 @@
 namespace pos::ptx::POS_PTX_ISA {
 namespace {
 
-constexpr u32 kGroup = 16;
+constexpr u32 kGroup = kMatrixGroup;
 
 POS_INLINE u32 AddWrapping(u32 c, s32 sum) { return c + static_cast<u32>(sum); }
 POS_INLINE u32 AddSaturating(u32 c, s32 sum) {
@@ -15,32 +15,53 @@ POS_INLINE u32 AddSaturating(u32 c, s32 sum) {
   return static_cast<u32>(low > 0x7fffffffll ? 0x7fffffffll : low);
 }
 
-// Element `e` of packed ones.
-POS_INLINE s32 IntegerAt(const u32* packed, u32 e, Type type) {
-  const u32 bits = ElementBits(type);
-  const u32 per_word = 32 / bits;
-  const u32 shifted = packed[e / per_word] << (32 - bits - e % per_word * bits);
-  return Signed(type) || type == Type::kS4
-             ? static_cast<s32>(shifted) >> (32 - bits)
-             : static_cast<s32>(shifted >> (32 - bits));
-}
-
-template <Type kType>
-void Unpack(const u32* packed, u32 count, float* out) {
-  for (u32 e = 0; e < count; ++e) {
-    out[e] = static_cast<float>(IntegerAt(packed, e, kType));
+// Half bytes to bytes, in order.
+void Spread(const u32* packed, u32 words, bool is_signed, u8* out) {
+  const u8* const from = reinterpret_cast<const u8*>(packed);
+  for (u32 i = 0; i < 4 * words; ++i) {
+    const u32 low = from[i] & 15;
+    const u32 high = from[i] >> 4;
+    out[2 * i] = static_cast<u8>(is_signed ? (low ^ 8) - 8 : low);
+    out[2 * i + 1] = static_cast<u8>(is_signed ? (high ^ 8) - 8 : high);
   }
 }
-void UnpackAll(const u32* packed, u32 count, Type type, float* out) {
-  switch (type) {
-    case Type::kS8:
-      return Unpack<Type::kS8>(packed, count, out);
-    case Type::kU8:
-      return Unpack<Type::kU8>(packed, count, out);
-    case Type::kS4:
-      return Unpack<Type::kS4>(packed, count, out);
-    default:
-      return Unpack<Type::kU4>(packed, count, out);
+
+// One factor of a product of integers: bytes, and what they count as.
+struct Factor {
+  const u8* bytes;
+  bool is_signed;
+};
+
+constexpr u32 kMostFactors = 1024;  // 16 rows of 64 elements
+
+POS_INLINE Factor FactorOf(const u32* packed, u32 count, Type type,
+                           u8* spread) {
+  const bool is_signed = type == Type::kS8 || type == Type::kS4;
+  if (type == Type::kS8 || type == Type::kU8) {
+    return {reinterpret_cast<const u8*>(packed), is_signed};
+  }
+  Spread(packed, count / 8, is_signed, spread);
+  return {spread, is_signed};
+}
+
+POS_INLINE float FloatOfByte(u8 byte, bool is_signed) {
+  const s32 value = byte;
+  return static_cast<float>(is_signed ? (value ^ 0x80) - 0x80 : value);
+}
+
+// [k][16 or more rows]; rows that there are not are zero.
+void LayAcross(const Factor& factor, u32 rows, u32 k, u32 stride, float* out) {
+  for (u32 kk = 0; kk < k; ++kk) {
+    for (u32 first = 0; first < stride; first += kGroup) {
+      alignas(16) u8 column[kGroup];
+      const u32 count = rows < kGroup ? rows : kGroup;
+      for (u32 r = 0; r < kGroup; ++r) column[r] = 0;
+      for (u32 r = 0; r < count; ++r) {
+        column[r] = factor.bytes[(first + r) * k + kk];
+      }
+      float* const to = out + kk * stride + first;
+      POS_GROUP(r) { to[r] = FloatOfByte(column[r], factor.is_signed); }
+    }
   }
 }
 
@@ -48,33 +69,32 @@ void UnpackAll(const u32* packed, u32 count, Type type, float* out) {
 
 // Sums of up to 64 products of bytes or half bytes are exact in f32.
 void MultiplyInteger(MatrixProduct* p) {
-  constexpr u32 kMost = 1024;  // 16 rows of 64 elements
   const bool along_m = p->m >= 16;
   const u32 rows = along_m ? p->m : p->n;
   const u32 others = along_m ? p->n : p->m;
   const u32 k = p->k;
-  alignas(64) float plain[kMost];
-  alignas(64) float across[kMost];  // [k][16 or 32 rows]
-  alignas(64) float along[kMost];
-  UnpackAll(along_m ? p->a : p->b, rows * k, along_m ? p->type_a : p->type_b,
-            plain);
-  UnpackAll(along_m ? p->b : p->a, others * k, along_m ? p->type_b : p->type_a,
-            along);
+  u8 spread[2][kMostFactors];
+  alignas(64) float across[kMostFactors];
+  alignas(64) float along[kMostFactors];
+  const Factor a = FactorOf(p->a, p->m * k, p->type_a, spread[0]);
+  const Factor b = FactorOf(p->b, p->n * k, p->type_b, spread[1]);
   const u32 stride = rows < kGroup ? kGroup : rows;
-  for (u32 kk = 0; kk < k; ++kk) {
-    for (u32 r = 0; r < stride; ++r) {
-      across[kk * stride + r] = r < rows ? plain[r * k + kk] : 0.0f;
-    }
+  LayAcross(along_m ? a : b, rows, k, stride, across);
+  const Factor& other = along_m ? b : a;
+  for (u32 e = 0; e < others * k; ++e) {
+    along[e] = FloatOfByte(other.bytes[e], other.is_signed);
   }
   const bool saturates = (p->flags & kMatrixSaturate) != 0;
   for (u32 x = 0; x < others; ++x) {
     for (u32 at = 0; at < rows; at += kGroup) {
-      alignas(64) float sum[kGroup] = {};
+      Floats sums[kParts] = {};
       for (u32 kk = 0; kk < k; ++kk) {
         const float factor = along[x * k + kk];
-        const float* const from = across + kk * stride + at;
-        for (u32 r = 0; r < kGroup; ++r) sum[r] += factor * from[r];
+        const Floats* const from =
+            reinterpret_cast<const Floats*>(across + kk * stride + at);
+        for (u32 i = 0; i < kParts; ++i) sums[i] += factor * from[i];
       }
+      const float* const sum = reinterpret_cast<const float*>(&sums[0]);
       u32* const c = p->c + x * rows + at;
       const u32 count = rows < kGroup ? rows : kGroup;
       for (u32 r = 0; r < count; ++r) {

@@ -258,6 +258,20 @@ BodyCase StoreCase(const std::string& opcode, const Access& access,
   return test;
 }
 
+// One generic address of local memory is another place for each lane.
+BodyCase OwnPlaceCase(std::string_view type, const std::string& reg) {
+  BodyCase test;
+  test.opcode = "ld." + std::string(type);
+  test.body =
+      ".local .align 8 .b8 own[16];\nmov.u64 %d1, own;\n"
+      "cvta.local.u64 %d1, %d1;\nmul.lo.u32 %r2, %i, 3;\n"
+      "cvt.u64.u32 %d2, %r2;\nst.local.u64 [own+8], %d2;\n" +
+      test.opcode + " " + reg + ", [%d1+8];\nst.global." + std::string(type) +
+      " [%out], " + reg + ";\n";
+  for (std::size_t lane = 0; lane < 32; ++lane) test.Want(lane) = 3 * lane;
+  return test;
+}
+
 }  // namespace
 
 std::vector<BodyCase> MemoryCases() {
@@ -282,6 +296,9 @@ std::vector<BodyCase> MemoryCases() {
       }
     }
   }
+  cases.push_back(OwnPlaceCase("u8", "%h3"));
+  cases.push_back(OwnPlaceCase("u32", "%r3"));
+  cases.push_back(OwnPlaceCase("b64", "%d3"));
   return cases;
 }
 
