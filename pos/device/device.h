@@ -59,14 +59,21 @@ namespace pos {
 using DeviceAddress = std::uint64_t;
 using DeviceError = std::int32_t;
 
+// Where text of a kernel belongs.
+enum class OutputKind : std::uint8_t {
+  kPrinted = 1,  // printf: the program's standard output
+  kFailed = 2,   // a failed assertion: its standard error
+};
+
 class CompletionSink {
  public:
   virtual ~CompletionSink() = default;
   // Any thread of the device. Must not block and must not call into the
   // device.
   virtual void OnComplete(std::uint64_t token, DeviceError error) = 0;
-  // Text that a kernel printed (device printf, failed assertions). Same rules.
-  virtual void OnDeviceOutput(std::string_view text) = 0;
+  // Text that a kernel printed, whole lines or not: one call for one printf of
+  // one thread. Before the kernel's completion. Same rules.
+  virtual void OnDeviceOutput(OutputKind kind, std::string_view text) = 0;
 };
 
 struct DeviceInfo {
@@ -90,6 +97,8 @@ struct FunctionInfo {
   std::uint32_t params_bytes = 0;  // size of the whole block
   // API function attribute number -> value.
   std::vector<std::pair<std::int32_t, std::int32_t>> attributes;
+  bool prints = false;     // it may print, or call assert
+  bool uses_heap = false;  // it may call malloc or free
   // Not 0: this function can never be launched here (no code for this device,
   // an unsupported instruction). Launches fail with it; the text says why.
   DeviceError launch_error = 0;

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "remoting/shim/driver_state.h"
+#include "remoting/shim/output.h"
 
 namespace pos::shim {
 namespace {
@@ -46,6 +47,7 @@ CUresult CreateContext(CUcontext* out, unsigned flags, CUdevice ordinal) {
 }
 
 CUresult DestroyContext(CUcontext handle) {
+  const OutputFlush flush;
   Driver& driver = Driver::Get();
   if (const CUresult ready = driver.Ready(); ready != CUDA_SUCCESS) {
     return ready;
@@ -77,6 +79,7 @@ CUresult Retain(CUcontext* out, CUdevice ordinal) {
 }
 
 CUresult ReleasePrimary(CUdevice ordinal, bool reset) {
+  const OutputFlush flush;
   const DeviceState* device = nullptr;
   const CUresult result = ReadyDevice(ordinal, &device);
   if (result != CUDA_SUCCESS) return result;
@@ -129,6 +132,7 @@ bool KnownLimit(std::int32_t limit) {
 }
 
 CUresult Synchronize(Context* context) {
+  const OutputFlush flush;
   return CallNoOut(cuda::CtxSynchronizeArgs{
       .context = context->runner_id.load(std::memory_order_acquire)});
 }

@@ -193,7 +193,12 @@ class SimContext : public DeviceContext, private ptx::KernelOutput {
   void Cancel() override { parts_.engine->CancelContext(state_); }
 
  private:
-  void Print(std::string_view text) override { sink_->OnDeviceOutput(text); }
+  void Print(std::string_view text) override {
+    sink_->OnDeviceOutput(OutputKind::kPrinted, text);
+  }
+  void PrintFailure(std::string_view text) override {
+    sink_->OnDeviceOutput(OutputKind::kFailed, text);
+  }
   // Anything else there could be taken for a heap; a restore writes the saved
   // bytes over it.
   Status ZeroHeapHead(std::uint64_t heap) {

@@ -9,12 +9,14 @@
 #include <vector>
 
 #include "pos/device/device.h"
+#include "pos/device/output_fifo.h"
 #include "pos/graph/handle_graph.h"
 
 namespace pos::cuda {
 
 struct ContextObject : HandleObject {
   int device = 0;
+  std::unique_ptr<ContextSink> sink;  // before `context`, which uses it
   std::unique_ptr<DeviceContext> context;
 };
 

@@ -282,4 +282,9 @@ ApiParser::Outcome CudaParser::ParseEventElapsed(ApiContext* context,
   return Outcome::kForward;
 }
 
+ApiParser::Outcome CudaParser::ParseDeviceOutput(ApiContext*,
+                                                 const DeviceOutputArgs&) {
+  return Outcome::kForward;
+}
+
 }  // namespace pos::cuda

@@ -80,6 +80,8 @@ class KernelOutput {
   virtual ~KernelOutput() = default;
   // Any worker thread; must not block. One call per printf of one thread.
   virtual void Print(std::string_view text) = 0;
+  // A failed assertion: one call per warp.
+  virtual void PrintFailure(std::string_view text) = 0;
 };
 
 struct Program;  // program.h: a kernel's decoded instructions

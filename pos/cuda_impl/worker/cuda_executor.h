@@ -22,6 +22,7 @@
 #include "pos/cuda_impl/worker/host_window.h"
 #include "pos/cuda_impl/worker/worker_memory.h"
 #include "pos/device/device.h"
+#include "pos/device/output_fifo.h"
 #include "pos/parser/parser.h"
 #include "pos/worker/worker.h"
 
@@ -96,6 +97,8 @@ class CudaExecutor : public ApiExecutor {
   CompletionSink* const sink_;
   HostWindow* const host_;
   std::atomic<std::int32_t>* const dropped_error_;
+  // What kernels print. Outlives the contexts, which the destructor ends.
+  OutputFifo output_;
   WorkerMemory memory_;
   std::map<std::uint64_t, std::uint64_t> host_blocks_;
   // Where the variables of modules lie: one allocator a device.

@@ -205,6 +205,7 @@ ApiExecutor::Outcome CudaExecutor::ExecModuleFunction(
   for (const auto& [attribute, value] : info.attributes) {
     list.Put(FunctionAttribute{attribute, value});
   }
+  if (info.prints) list.Put(FunctionAttribute{kAttributePrints, 1});
   const std::span<std::byte> room = port_->BulkOut(*context);
   if (room.size() < list.bytes().size()) {
     Gone(handle);
@@ -214,7 +215,8 @@ ApiExecutor::Outcome CudaExecutor::ExecModuleFunction(
   context->reply_bulk_bytes = list.bytes().size();
   auto& out = context->Out<ModuleFunctionOut>();
   out.param_count = static_cast<std::uint32_t>(info.params.size());
-  out.attribute_count = static_cast<std::uint32_t>(info.attributes.size());
+  out.attribute_count = static_cast<std::uint32_t>(info.attributes.size()) +
+                        (info.prints ? 1 : 0);
   out.params_bytes = info.params_bytes;
   out.launch_error = info.launch_error;
   if (info.launch_error != 0) {

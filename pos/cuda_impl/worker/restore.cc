@@ -40,6 +40,7 @@ void CudaExecutor::Save(const HandleGraph& graph, ByteWriter* out) const {
   }
   out->Put(sticky_);
   out->Put(dropped_error_->load(std::memory_order_relaxed));
+  output_.Save(out);
   // Times of events, as distances to now, which is the cut.
   const std::uint64_t now =
       state_->devices.empty() ? 0 : state_->devices[0]->NowNs();
@@ -71,6 +72,7 @@ Status CudaExecutor::Restore(HandleGraph* graph, ByteReader* in) {
   sticky_ = in->Get<DeviceError>();
   dropped_error_->store(in->Get<DeviceError>(), std::memory_order_relaxed);
   if (!in->ok()) return Corrupt("worker state ends early");
+  POS_RETURN_IF_ERROR(output_.Load(in));
 
   Status status;
   graph->ForEach([&](Handle* handle) {
