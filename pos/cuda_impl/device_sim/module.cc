@@ -27,10 +27,6 @@ Status WriteZeros(SimMemory* memory, std::uint64_t address,
 SimModule::SimModule(std::shared_ptr<const CodeImage> image, const Place& place)
     : image_(std::move(image)), place_(place) {}
 
-SimModule::~SimModule() {
-  if (heap_ != nullptr) heap_->SetRange(0, 0);
-}
-
 Result<std::unique_ptr<SimModule>> SimModule::Load(
     std::shared_ptr<const CodeImage> image, const Place& place,
     DeviceError* error) {

@@ -27,8 +27,6 @@ constexpr std::uint32_t kMaxGridYZ = 65535;
 // 227 KB on today's devices; whoever launches knows the device's limit.
 constexpr std::uint64_t kMaxSharedBytes = 1u << 20;
 constexpr std::uint32_t kMaxStackBytes = 512u << 10;
-// Recursion gets at least this much.
-constexpr std::uint32_t kMinRecursionBytes = 8u << 10;
 // Blocks that wait for each other are started until they take this much memory;
 // cooperative launches, which may need all, have no limit.
 constexpr std::uint64_t kMaxResidentBytes = 1ull << 30;
@@ -335,7 +333,7 @@ Status CheckLaunch(const Kernel& kernel, const LaunchParams& launch) {
 std::uint32_t LocalStride(const Program& program, std::uint32_t stack_bytes) {
   std::uint64_t bytes = program.local_bytes;
   if (program.recursive) {
-    bytes += std::max(stack_bytes, kMinRecursionBytes);
+    bytes += stack_bytes;
   }
   return static_cast<std::uint32_t>(
       std::min<std::uint64_t>((bytes + 15) & ~std::uint64_t{15}, 1u << 26));

@@ -73,6 +73,12 @@ class CudaExecutor : public ApiExecutor {
                     DeviceError* error);
   Status MakeFunction(Handle* handle, std::string_view name);
   Status Replay(Handle* handle);
+  Status ReplayContext(Handle* handle);
+  // 0 and what the limit is now, or the API's error.
+  DeviceError SetLimit(Handle* handle, const CtxSetLimitArgs& args,
+                       std::uint64_t* in_effect);
+  DeviceError SetHeapLimit(Handle* handle, std::uint64_t value,
+                           std::uint64_t* in_effect);
   Status ReplayFunction(Handle* handle);
   void DestroyContext(Handle* handle, std::span<Handle* const> family);
   void DestroyModule(Handle* handle, std::span<Handle* const> functions);
@@ -111,6 +117,14 @@ class CudaExecutor : public ApiExecutor {
   // Context for which the device could not back memory that was promised; 0
   // when there is none. Its end takes that error away.
   HandleId broken_ = 0;
+  // While a state is being restored: what it says of contexts, by handle.
+  struct SavedContext {
+    std::uint64_t heap = 0;
+    std::uint64_t heap_bytes = 0;
+    bool heap_used = false;
+    bool output_used = false;
+  };
+  std::map<HandleId, SavedContext> saved_contexts_;
   // ModuleUnload calls that wait for the device.
   std::vector<ApiContext*> unloading_;
 };
