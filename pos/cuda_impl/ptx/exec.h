@@ -169,9 +169,9 @@ struct LaunchParams {
 
 // Where and why a kernel stopped.
 struct Fault {
-  std::int32_t error = 0;  // CUresult: 700 illegal address, 716 misaligned,
-                           // 714 stack, 715 illegal instruction, 717, 718
-                           // invalid pc, 719 launch failed, 710 assert
+  std::int32_t error = 0;     // CUresult: 700 illegal address, 716 misaligned,
+                              // 714 stack, 715 illegal instruction, 717, 718
+                              // invalid pc, 719 launch failed, 710 assert
   std::uint64_t address = 0;  // of the access, where there is one
   std::string text;  // kernel, block, thread, instruction, line of the PTX
 };

@@ -285,18 +285,6 @@ ApiExecutor::Outcome CudaExecutor::ExecCtxSynchronize(
   return Outcome::kInFlight;
 }
 
-// Waits for nothing: the client asks after a call that did.
-ApiExecutor::Outcome CudaExecutor::ExecDeviceOutput(ApiContext* context,
-                                                    const DeviceOutputArgs&) {
-  static_assert(
-      sizeof(OutputPiece) == sizeof(OutputFifo::Piece) &&
-      kStandardOutput == static_cast<std::uint32_t>(OutputKind::kPrinted) &&
-      kStandardError == static_cast<std::uint32_t>(OutputKind::kFailed));
-  context->reply_bulk_bytes = output_.Take(
-      port_->BulkOut(*context), &context->Out<DeviceOutputOut>().left_bytes);
-  return Outcome::kDone;
-}
-
 // --- Streams ---
 
 Status CudaExecutor::MakeStream(Handle* handle, const StreamCreateArgs& args) {

@@ -1,4 +1,5 @@
-// Limits of contexts: which may be set when, and what becomes of them.
+// Limits of contexts: which may be set when, and what becomes of them. What
+// kernels print.
 #include <cuda.h>
 
 #include <algorithm>
@@ -67,6 +68,18 @@ ApiExecutor::Outcome CudaExecutor::ExecCtxSetLimit(
   // Another property than the creation, whose key is 0.
   handle->recipe.Record(*context, static_cast<std::uint64_t>(args.limit) + 1,
                         {});
+  return Outcome::kDone;
+}
+
+// Waits for nothing: the client asks after a call that did.
+ApiExecutor::Outcome CudaExecutor::ExecDeviceOutput(ApiContext* context,
+                                                    const DeviceOutputArgs&) {
+  static_assert(
+      sizeof(OutputPiece) == sizeof(OutputFifo::Piece) &&
+      kStandardOutput == static_cast<std::uint32_t>(OutputKind::kPrinted) &&
+      kStandardError == static_cast<std::uint32_t>(OutputKind::kFailed));
+  context->reply_bulk_bytes = output_.Take(
+      port_->BulkOut(*context), &context->Out<DeviceOutputOut>().left_bytes);
   return Outcome::kDone;
 }
 
