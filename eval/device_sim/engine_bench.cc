@@ -31,7 +31,7 @@ class CountingSink : public CompletionSink {
   void OnComplete(std::uint64_t token, DeviceError) override {
     last_.store(token, std::memory_order_release);
   }
-  void OnDeviceOutput(std::string_view) override {}
+  void OnDeviceOutput(OutputKind, std::string_view) override {}
   void Await(std::uint64_t token) const {
     for (;;) {
       for (int i = 0; i < 30; ++i) {

@@ -41,6 +41,7 @@ class OneAllocation final : public MemoryView, public KernelOutput {
   std::uint64_t Malloc(std::uint64_t) override { return 0; }
   bool Free(std::uint64_t) override { return false; }
   void Print(std::string_view) override {}
+  void PrintFailure(std::string_view) override {}
 
  private:
   std::vector<std::uint32_t> words_;

@@ -1,5 +1,5 @@
-// A session on the null device, and a client of it in the same process: what a
-// call costs when nothing has to be done.
+// A session on a device, and a client of it in the same process; on the null
+// device: what a call costs when nothing has to be done.
 //
 // The client waits as the client library does: it looks, giving the processor
 // away about once a microsecond, and never sleeps longer.
@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <span>
 #include <utility>
 
 #include "pos/base/backoff.h"
@@ -42,7 +43,10 @@ class NoWindow : public cuda::HostWindow {
 class NullSession {
  public:
   explicit NullSession(int stage_threads)
-      : device_(NewNullDevice(std::uint64_t{1} << 30)) {
+      : NullSession(stage_threads, NewNullDevice(std::uint64_t{1} << 30)) {}
+  // On another device, whose memory lies in Layout's first part.
+  NullSession(int stage_threads, std::unique_ptr<Device> device)
+      : device_(std::move(device)) {
     SessionOptions options;
     options.layout = Layout();
     options.stage_threads = stage_threads;
@@ -81,7 +85,23 @@ class NullClient {
 
   template <typename Args>
   void Post(const Args& args) {
-    Write(args, wire::kNoSlot);
+    Write(args, wire::kNoSlot, {}, false);
+  }
+  // With a payload; `lease`: the first one is where bulk output goes.
+  template <typename Args>
+  std::int32_t Call(const Args& args, std::span<const std::byte> inline_data,
+                    bool lease = false) {
+    wire::ReplySlot& slot = ring_.slot(slot_);
+    slot.state.store(wire::kSlotPending, std::memory_order_relaxed);
+    Write(args, slot_, inline_data, lease);
+    AwaitSlot();
+    return slot.result;
+  }
+  template <typename Out>
+  [[nodiscard]] Out Result() const {
+    Out out;
+    std::memcpy(&out, ring_.slot(slot_).data.data(), sizeof(Out));
+    return out;
   }
   // The result, and what came with it in `*out`.
   template <typename Args, typename Out>
@@ -92,16 +112,7 @@ class NullClient {
   }
   template <typename Args>
   std::int32_t Call(const Args& args) {
-    wire::ReplySlot& slot = ring_.slot(slot_);
-    slot.state.store(wire::kSlotPending, std::memory_order_relaxed);
-    Write(args, slot_);
-    while (slot.state.load(std::memory_order_acquire) != wire::kSlotDone) {
-      Spinner spinner;
-      while (slot.state.load(std::memory_order_acquire) != wire::kSlotDone &&
-             spinner.Spin()) {
-      }
-    }
-    return slot.result;
+    return Call(args, std::span<const std::byte>());
   }
 
   // Ids of a context and its default stream.
@@ -122,13 +133,34 @@ class NullClient {
   }
 
  private:
+  void AwaitSlot() {
+    const wire::ReplySlot& slot = ring_.slot(slot_);
+    while (slot.state.load(std::memory_order_acquire) != wire::kSlotDone) {
+      Spinner spinner;
+      while (slot.state.load(std::memory_order_acquire) != wire::kSlotDone &&
+             spinner.Spin()) {
+      }
+    }
+  }
   template <typename Args>
-  void Write(const Args& args, std::uint32_t slot) {
+  void Write(const Args& args, std::uint32_t slot,
+             std::span<const std::byte> inline_data, bool lease) {
     wire::FrameHeader* const frame = ring_.Begin(
-        static_cast<std::uint16_t>(Args::kOp), cuda::kWireBytes<Args>, 0);
+        static_cast<std::uint16_t>(Args::kOp), cuda::kWireBytes<Args>,
+        static_cast<std::uint32_t>(inline_data.size()));
     Check(frame != nullptr, "write a frame");
-    std::memcpy(RingClient::Args(frame), &args, cuda::kWireBytes<Args>);
+    std::byte* const at = RingClient::Args(frame);
+    std::memcpy(at, &args, cuda::kWireBytes<Args>);
+    if (!inline_data.empty()) {
+      std::memcpy(at + cuda::kWireBytes<Args>, inline_data.data(),
+                  inline_data.size());
+    }
     frame->slot = slot;
+    if (lease) {
+      frame->lease = 0;
+      frame->bulk_bytes = wire::kLeaseBytes;
+      frame->flags = wire::kFrameBulkOut;
+    }
     ring_.Commit(frame);
   }
 

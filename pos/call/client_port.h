@@ -1,7 +1,8 @@
 // How the stages talk back to the client, whatever transport it came by.
 //
 // Threads: Reply and ReleaseBulkIn: the owner of the context. SetSticky: the
-//          worker. All may run at once for different contexts.
+//          worker. SetOutput: any, one at a time. All may run at once for
+//          different contexts.
 // Blocking: nothing blocks.
 #ifndef POS_CALL_CLIENT_PORT_H_
 #define POS_CALL_CLIENT_PORT_H_
@@ -33,6 +34,8 @@ class ClientPort {
   virtual void ReleaseBulkIn(ApiContext* context) = 0;
   // From now on every call of the client fails with `error` (0: no longer).
   virtual void SetSticky(std::int32_t error) = 0;
+  // Whether text of kernels waits to be fetched.
+  virtual void SetOutput(bool waiting) = 0;
 };
 
 }  // namespace pos

@@ -59,14 +59,21 @@ namespace pos {
 using DeviceAddress = std::uint64_t;
 using DeviceError = std::int32_t;
 
+// Where text of a kernel belongs.
+enum class OutputKind : std::uint8_t {
+  kPrinted = 1,  // printf: the program's standard output
+  kFailed = 2,   // a failed assertion: its standard error
+};
+
 class CompletionSink {
  public:
   virtual ~CompletionSink() = default;
   // Any thread of the device. Must not block and must not call into the
   // device.
   virtual void OnComplete(std::uint64_t token, DeviceError error) = 0;
-  // Text that a kernel printed (device printf, failed assertions). Same rules.
-  virtual void OnDeviceOutput(std::string_view text) = 0;
+  // Text that a kernel printed, whole lines or not: one call for one printf of
+  // one thread. Before the kernel's completion. Same rules.
+  virtual void OnDeviceOutput(OutputKind kind, std::string_view text) = 0;
 };
 
 struct DeviceInfo {
@@ -90,6 +97,8 @@ struct FunctionInfo {
   std::uint32_t params_bytes = 0;  // size of the whole block
   // API function attribute number -> value.
   std::vector<std::pair<std::int32_t, std::int32_t>> attributes;
+  bool prints = false;     // it may print, or call assert
+  bool uses_heap = false;  // it may call malloc or free
   // Not 0: this function can never be launched here (no code for this device,
   // an unsupported instruction). Launches fail with it; the text says why.
   DeviceError launch_error = 0;
@@ -133,7 +142,8 @@ class ModulePlacer {
   // kOutOfMemory when there is none. Its content may be anything. It stays the
   // caller's, who takes it back after the module has been destroyed and its
   // launches have completed; also when loading failed after all. Names that
-  // start with "." are not variables (".heap": memory of device-side malloc).
+  // start with "." are not variables: ".heap" is the memory of device-side
+  // malloc, which is the context's and stays when the module goes.
   virtual Result<DeviceAddress> Place(std::string_view name,
                                       std::uint64_t bytes,
                                       std::uint64_t alignment) = 0;
@@ -170,6 +180,8 @@ struct LaunchConfig {
   std::array<std::uint32_t, 3> block{1, 1, 1};  // threads
   std::uint32_t dynamic_shared_bytes = 0;
   bool cooperative = false;  // all blocks resident at once (grid sync)
+  // The device's own, from DeviceLimit::kStackBytes: callers leave it alone.
+  std::uint32_t stack_bytes = 0;
 };
 
 class DeviceStream {
@@ -205,6 +217,12 @@ class DeviceStream {
   [[nodiscard]] virtual std::optional<DeviceError> Query() = 0;
 };
 
+// Limits of a context that a device obeys.
+enum class DeviceLimit : std::uint8_t {
+  kStackBytes,  // of each thread
+  kHeapBytes,   // of device-side malloc
+};
+
 class DeviceContext {
  public:
   virtual ~DeviceContext() = default;
@@ -221,6 +239,17 @@ class DeviceContext {
   virtual Result<std::unique_ptr<DeviceModule>> LoadModule(
       std::span<const std::byte> image, ModulePlacer* placer,
       DeviceError* error) = 0;
+
+  // `*in_effect`: what the limit is now, after clamping and rounding. An error
+  // of the API changes nothing. Launches submitted from now on obey it.
+  // `placer` as in LoadModule: a heap that is there already is placed again,
+  // empty (the caller has seen to it that no kernel has used it).
+  virtual DeviceError SetLimit(DeviceLimit limit, std::uint64_t value,
+                               ModulePlacer* placer,
+                               std::uint64_t* in_effect) = 0;
+  // Restore, before modules are loaded: the heap that was placed at `address`
+  // lies there again; its content follows.
+  virtual void RestoreHeap(DeviceAddress address, std::uint64_t bytes) = 0;
 
   // Completes when everything submitted to any stream of this context so far
   // has completed.

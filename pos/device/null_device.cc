@@ -116,6 +116,12 @@ class NullContext : public DeviceContext {
     *error = 0;
     return std::unique_ptr<DeviceModule>(std::make_unique<NullModule>());
   }
+  DeviceError SetLimit(DeviceLimit, std::uint64_t value, ModulePlacer*,
+                       std::uint64_t* in_effect) override {
+    *in_effect = value;
+    return 0;
+  }
+  void RestoreHeap(DeviceAddress, std::uint64_t) override {}
   void NotifyIdle(std::uint64_t token) override { Report(sink_, token); }
   [[nodiscard]] DeviceError sticky_error() const override { return 0; }
   void Cancel() override {}

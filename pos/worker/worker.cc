@@ -12,10 +12,6 @@ void CompletionQueue::OnComplete(std::uint64_t token, DeviceError error) {
   if (wake_) wake_();
 }
 
-void CompletionQueue::OnDeviceOutput(std::string_view text) {
-  if (output_) output_(text);
-}
-
 bool CompletionQueue::Take(std::vector<Item>* out) {
   out->clear();
   if (empty()) return false;

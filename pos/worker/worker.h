@@ -52,7 +52,8 @@ class CompletionQueue : public CompletionSink {
   };
   void OnComplete(std::uint64_t token, DeviceError error) override
       POS_EXCLUDES(mu_);
-  void OnDeviceOutput(std::string_view text) override POS_EXCLUDES(mu_);
+  // Text comes with its context's name (OutputFifo); what comes without goes.
+  void OnDeviceOutput(OutputKind, std::string_view) override {}
 
   bool Take(std::vector<Item>* out) POS_EXCLUDES(mu_);
   [[nodiscard]] bool empty() const {
@@ -60,16 +61,12 @@ class CompletionQueue : public CompletionSink {
   }
   // Set before the device can complete anything.
   void SetWake(std::function<void()> wake) { wake_ = std::move(wake); }
-  void SetOutput(std::function<void(std::string_view)> output) {
-    output_ = std::move(output);
-  }
 
  private:
   Mutex mu_;
   std::vector<Item> items_ POS_GUARDED_BY(mu_);
   std::atomic<std::uint32_t> count_{0};
   std::function<void()> wake_;
-  std::function<void(std::string_view)> output_;
 };
 
 class Worker : public Stage {

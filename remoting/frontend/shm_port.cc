@@ -28,4 +28,6 @@ void ShmPort::ReleaseBulkIn(ApiContext* context) {
 
 void ShmPort::SetSticky(std::int32_t error) { ring_->SetSticky(error); }
 
+void ShmPort::SetOutput(bool waiting) { ring_->SetOutput(waiting); }
+
 }  // namespace pos

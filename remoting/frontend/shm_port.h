@@ -15,6 +15,7 @@ class ShmPort : public ClientPort {
   std::span<std::byte> BulkOut(const ApiContext& context) override;
   void ReleaseBulkIn(ApiContext* context) override;
   void SetSticky(std::int32_t error) override;
+  void SetOutput(bool waiting) override;
 
  private:
   RingServer* const ring_;

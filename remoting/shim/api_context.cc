@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "remoting/shim/driver_state.h"
+#include "remoting/shim/output.h"
 
 namespace pos::shim {
 namespace {
@@ -46,6 +47,7 @@ CUresult CreateContext(CUcontext* out, unsigned flags, CUdevice ordinal) {
 }
 
 CUresult DestroyContext(CUcontext handle) {
+  const OutputFlush flush;
   Driver& driver = Driver::Get();
   if (const CUresult ready = driver.Ready(); ready != CUDA_SUCCESS) {
     return ready;
@@ -77,6 +79,7 @@ CUresult Retain(CUcontext* out, CUdevice ordinal) {
 }
 
 CUresult ReleasePrimary(CUdevice ordinal, bool reset) {
+  const OutputFlush flush;
   const DeviceState* device = nullptr;
   const CUresult result = ReadyDevice(ordinal, &device);
   if (result != CUDA_SUCCESS) return result;
@@ -103,32 +106,8 @@ CUresult PopCurrent(CUcontext* out) {
   return CUDA_SUCCESS;
 }
 
-// CUDA's defaults for a device of this kind, in bytes or counts.
-std::uint64_t DefaultLimit(std::int32_t limit) {
-  switch (limit) {
-    case CU_LIMIT_STACK_SIZE:
-      return 1024;
-    case CU_LIMIT_PRINTF_FIFO_SIZE:
-      return 1u << 20;
-    case CU_LIMIT_MALLOC_HEAP_SIZE:
-      return 8u << 20;
-    case CU_LIMIT_DEV_RUNTIME_SYNC_DEPTH:
-      return 2;
-    case CU_LIMIT_DEV_RUNTIME_PENDING_LAUNCH_COUNT:
-      return 2048;
-    case CU_LIMIT_MAX_L2_FETCH_GRANULARITY:
-      return 128;
-    default:
-      return 0;
-  }
-}
-
-bool KnownLimit(std::int32_t limit) {
-  return limit >= CU_LIMIT_STACK_SIZE &&
-         limit <= CU_LIMIT_PERSISTING_L2_CACHE_SIZE;
-}
-
 CUresult Synchronize(Context* context) {
+  const OutputFlush flush;
   return CallNoOut(cuda::CtxSynchronizeArgs{
       .context = context->runner_id.load(std::memory_order_acquire)});
 }
@@ -463,27 +442,6 @@ CUresult CUDAAPI cuCtxSynchronize_v2(CUcontext handle) {
   }
   Context* const context = Driver::Get().FindContext(handle);
   return context == nullptr ? CUDA_ERROR_INVALID_CONTEXT : Synchronize(context);
-}
-
-CUresult CUDAAPI cuCtxSetLimit(CUlimit limit, std::size_t value) {
-  Context* context = nullptr;
-  const CUresult result = Driver::Get().Current(&context);
-  if (result != CUDA_SUCCESS) return result;
-  if (!KnownLimit(limit)) return CUDA_ERROR_UNSUPPORTED_LIMIT;
-  pos::MutexLock lock(&context->mu);
-  context->limits[limit] = value;
-  return CUDA_SUCCESS;
-}
-CUresult CUDAAPI cuCtxGetLimit(std::size_t* value, CUlimit limit) {
-  Context* context = nullptr;
-  const CUresult result = Driver::Get().Current(&context);
-  if (result != CUDA_SUCCESS) return result;
-  if (!KnownLimit(limit)) return CUDA_ERROR_UNSUPPORTED_LIMIT;
-  pos::MutexLock lock(&context->mu);
-  const auto it = context->limits.find(limit);
-  return Store(value,
-               std::size_t{it == context->limits.end() ? DefaultLimit(limit)
-                                                       : it->second});
 }
 
 // Preferences without effect on results.

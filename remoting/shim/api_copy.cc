@@ -2,6 +2,7 @@
 // once, with another suffix, for the per-thread one.
 #include "remoting/shim/copy.h"
 #include "remoting/shim/driver_state.h"
+#include "remoting/shim/output.h"
 
 namespace pos::shim {
 namespace {
@@ -13,9 +14,10 @@ enum Needs : unsigned { kAnywhere = 0, kDeviceDst = 1, kDeviceSrc = 2 };
 
 CUresult Copy(unsigned needs, CUdeviceptr dst, CUdeviceptr src,
               std::size_t bytes, CUstream handle, bool per_thread, bool wait) {
+  const OutputFlush flush(wait);
   Context* context = nullptr;
   std::uint64_t stream = 0;
-  const CUresult result =
+  CUresult result =
       Driver::Get().Resolve(handle, per_thread, &context, &stream);
   if (result != CUDA_SUCCESS) return result;
   if (bytes != 0 &&
@@ -23,6 +25,8 @@ CUresult Copy(unsigned needs, CUdeviceptr dst, CUdeviceptr src,
        ((needs & kDeviceSrc) != 0 && Classify(src) == Where::kPageable))) {
     return CUDA_ERROR_INVALID_VALUE;
   }
+  result = WaitForText(*context, stream, wait);
+  if (result != CUDA_SUCCESS) return result;
   return CopyBytes(stream, dst, src, bytes, wait);
 }
 

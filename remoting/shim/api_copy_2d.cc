@@ -4,6 +4,7 @@
 
 #include "remoting/shim/copy.h"
 #include "remoting/shim/driver_state.h"
+#include "remoting/shim/output.h"
 #include "remoting/shim/unsupported.h"
 
 namespace pos::shim {
@@ -57,6 +58,7 @@ CUresult SideOf(CUmemorytype type, const void* host, CUdeviceptr device,
 
 CUresult Copy2D(const CUDA_MEMCPY2D* copy, CUstream handle, bool per_thread,
                 bool wait) {
+  const OutputFlush flush(wait);
   Context* context = nullptr;
   std::uint64_t stream = 0;
   CUresult result =
@@ -71,6 +73,8 @@ CUresult Copy2D(const CUDA_MEMCPY2D* copy, CUstream handle, bool per_thread,
   if (result != CUDA_SUCCESS) return result;
   result = SideOf(copy->dstMemoryType, copy->dstHost, copy->dstDevice,
                   copy->dstXInBytes, copy->dstY, copy->dstPitch, *copy, &to);
+  if (result != CUDA_SUCCESS) return result;
+  result = WaitForText(*context, stream, wait);
   if (result != CUDA_SUCCESS) return result;
   std::uint64_t bytes = copy->WidthInBytes;
   std::uint64_t rows = copy->Height;

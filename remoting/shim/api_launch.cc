@@ -4,6 +4,7 @@
 
 #include "remoting/shim/code.h"
 #include "remoting/shim/driver_state.h"
+#include "remoting/shim/output.h"
 
 namespace pos::shim {
 namespace {
@@ -65,6 +66,7 @@ CUresult ReadExtra(void** extra, Params* params) {
 
 CUresult Launch(CUfunction handle, const Shape& shape, CUstream stream_handle,
                 bool per_thread, void** pointers, void** extra) {
+  const OutputFlush flush;
   Driver& driver = Driver::Get();
   Context* context = nullptr;
   std::uint64_t stream = 0;
@@ -92,6 +94,7 @@ CUresult Launch(CUfunction handle, const Shape& shape, CUstream stream_handle,
       (params.packed != nullptr && params.packed_bytes >= params_bytes);
   if (params_bytes != 0 && !given) return CUDA_ERROR_INVALID_VALUE;
 
+  if (function->prints) context->prints.store(true, std::memory_order_relaxed);
   wire::FrameHeader* frame = nullptr;
   const std::int32_t error = Client::Get().BeginFrame(
       static_cast<std::uint16_t>(cuda::Op::kLaunch), sizeof(cuda::LaunchArgs),

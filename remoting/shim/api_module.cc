@@ -7,6 +7,7 @@
 
 #include "remoting/shim/code.h"
 #include "remoting/shim/driver_state.h"
+#include "remoting/shim/output.h"
 
 namespace pos::shim {
 namespace {
@@ -56,6 +57,7 @@ void WriteLog(const JitLogs& logs, const std::string& message) {
 }
 
 CUresult LoadImage(CUmodule* out, const void* image, const JitLogs& logs) {
+  const OutputFlush flush;
   if (out == nullptr || image == nullptr) return CUDA_ERROR_INVALID_VALUE;
   Context* context = nullptr;
   CUresult result = Driver::Get().Current(&context);
@@ -97,6 +99,7 @@ Kernel* FindKernel(CUkernel handle) {
 }
 
 CUresult LoadLibrary(CUlibrary* out, const void* image) {
+  const OutputFlush flush;
   if (out == nullptr || image == nullptr) return CUDA_ERROR_INVALID_VALUE;
   Driver& driver = Driver::Get();
   if (const CUresult ready = driver.Ready(); ready != CUDA_SUCCESS) {
@@ -118,6 +121,7 @@ CUresult LoadLibrary(CUlibrary* out, const void* image) {
 }
 
 CUresult UnloadLibrary(CUlibrary handle) {
+  const OutputFlush flush;
   Driver& driver = Driver::Get();
   if (const CUresult ready = driver.Ready(); ready != CUDA_SUCCESS) {
     return ready;
@@ -290,6 +294,7 @@ CUresult CUDAAPI cuModuleLoad(CUmodule* module, const char* path) {
   return result != CUDA_SUCCESS ? result : LoadImage(module, bytes.data(), {});
 }
 CUresult CUDAAPI cuModuleUnload(CUmodule handle) {
+  const OutputFlush flush;
   if (const CUresult ready = Driver::Get().Ready(); ready != CUDA_SUCCESS) {
     return ready;
   }

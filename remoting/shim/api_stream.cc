@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "remoting/shim/driver_state.h"
+#include "remoting/shim/output.h"
 
 namespace pos::shim {
 namespace {
@@ -67,6 +68,7 @@ CUresult FindStream(CUstream handle, bool own, Stream** stream) {
 }
 
 CUresult Synchronize(CUstream handle, bool own) {
+  const OutputFlush flush;
   Stream* stream = nullptr;
   const CUresult result = FindStream(handle, own, &stream);
   if (result != CUDA_SUCCESS) return result;
@@ -313,6 +315,7 @@ CUresult CUDAAPI cuEventQuery(CUevent event) {
 }
 
 CUresult CUDAAPI cuEventSynchronize(CUevent event) {
+  const OutputFlush flush;
   std::uint64_t id = 0;
   const CUresult result = FindEvent(event, &id);
   return result != CUDA_SUCCESS

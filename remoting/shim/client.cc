@@ -20,6 +20,7 @@ std::int32_t Client::BeginFrame(std::uint16_t op, std::uint32_t args_bytes,
   ThreadState* const thread = CurrentThread();
   gate_.Enter(thread);
   std::int32_t error = Usable() ? 0 : kLostError;
+  if (error == 0 && ring_.output_waits()) thread->output_seen = true;
   if (error == 0 && !despite_fault) error = ring_.sticky_error();
   if (error == 0) {
     *frame = ring_.Begin(op, args_bytes, inline_bytes);
@@ -108,12 +109,14 @@ std::int32_t Client::Begin(std::uint16_t op, std::span<const std::byte> args,
   return 0;
 }
 
-void Client::TakeReply(std::uint32_t slot, Reply* reply) {
+void Client::TakeReply(ThreadState* thread, std::uint32_t slot, Reply* reply) {
   wire::ReplySlot& s = ring_.slot(slot);
   reply->result = s.result;
   reply->bytes = std::min(s.bytes, wire::kSlotDataBytes);
   reply->bulk_bytes = s.bulk_bytes;
   std::memcpy(reply->data.data(), s.data.data(), reply->bytes);
+  // Stored before the answer.
+  if (ring_.output_waits()) thread->output_seen = true;
   s.state.store(wire::kSlotFree, std::memory_order_relaxed);
   slot_used_[slot].store(false, std::memory_order_release);
 }
@@ -130,12 +133,12 @@ std::int32_t Client::Wait(std::uint32_t slot, Reply* reply) {
     }
     if (ring_.slot(slot).state.load(std::memory_order_acquire) ==
         wire::kSlotDone) {
-      TakeReply(slot, reply);
+      TakeReply(thread, slot, reply);
       break;
     }
     if (!spinner.Spin()) {
       error = Park(thread, slot);
-      if (error == 0) TakeReply(slot, reply);
+      if (error == 0) TakeReply(thread, slot, reply);
       break;
     }
   }

@@ -148,7 +148,7 @@ class Client {
   // Inside: a free slot, marked as used; kNoSlot when all are taken.
   std::uint32_t TakeSlot(ThreadState* thread);
   std::int32_t Park(ThreadState* thread, std::uint32_t slot);
-  void TakeReply(std::uint32_t slot, Reply* reply);
+  void TakeReply(ThreadState* thread, std::uint32_t slot, Reply* reply);
   [[nodiscard]] bool Usable() const { return state() == State::kAttached; }
 
   std::atomic<State> state_{State::kNone};

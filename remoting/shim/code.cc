@@ -60,6 +60,7 @@ void FillFunction(Function* function, const cuda::ModuleFunctionOut& out,
                ? fallback
                : static_cast<std::uint32_t>(it->second);
   };
+  function->prints = word(cuda::kAttributePrints, 0) != 0;
   function->max_threads.store(
       word(CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK, 1024),
       std::memory_order_relaxed);

@@ -203,6 +203,13 @@ CUresult CopyBytes(std::uint64_t stream, std::uint64_t dst, std::uint64_t src,
   return Within(stream, dst, src, bytes, wait && host);
 }
 
+CUresult WaitForText(const Context& context, std::uint64_t stream, bool wait) {
+  if (!wait || !context.prints.load(std::memory_order_relaxed)) {
+    return CUDA_SUCCESS;
+  }
+  return CallNoOut(cuda::StreamSynchronizeArgs{.stream = stream});
+}
+
 CUresult FillBytes(std::uint64_t stream, const FillShape& shape) {
   if (shape.count == 0 || shape.rows == 0) return CUDA_SUCCESS;
   constexpr std::uint64_t kLimit = std::uint64_t{1} << 46;

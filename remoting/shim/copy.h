@@ -23,6 +23,11 @@ Where Classify(std::uint64_t address);
 CUresult CopyBytes(std::uint64_t stream, std::uint64_t dst, std::uint64_t src,
                    std::uint64_t bytes, bool wait);
 
+// For a copy that `wait`s, where a kernel of `context` may print: CUDA would
+// wait for the stream before it copies from pageable memory, so what the kernel
+// prints comes before what the program prints next.
+CUresult WaitForText(const Context& context, std::uint64_t stream, bool wait);
+
 struct FillShape {
   std::uint64_t dst = 0;
   std::uint32_t value = 0;

@@ -214,6 +214,11 @@ CUresult Driver::Deactivate(Context* context) {
   if (context->runner_id.load(std::memory_order_acquire) == 0) {
     return CUDA_SUCCESS;
   }
+  // The program sees what its kernels print before the context goes.
+  if (context->prints.exchange(false, std::memory_order_acq_rel)) {
+    (void)CallNoOut(cuda::CtxSynchronizeArgs{
+        .context = context->runner_id.load(std::memory_order_acquire)});
+  }
   // What libraries keep with the context may still call in.
   if (void (*const hook)(Context*) =
           context_end_.load(std::memory_order_acquire)) {

@@ -52,6 +52,9 @@ struct Context {
   // Counts activations; distinguishes what belonged to an earlier one.
   std::atomic<std::uint64_t> generation{0};
   std::atomic<std::uint32_t> flags{0};
+  // A kernel that may print was launched since the last activation. Then calls
+  // wait for it that CUDA makes wait, though nothing but text could tell.
+  std::atomic<bool> prints{false};
 
   Mutex mu;
   std::uint32_t retained POS_GUARDED_BY(mu) = 0;  // primary only
@@ -82,6 +85,7 @@ struct Function {
   std::vector<cuda::FunctionParam> params;
   std::uint32_t params_bytes = 0;
   std::int32_t launch_error = 0;
+  bool prints = false;                              // may print
   std::map<std::int32_t, std::int32_t> attributes;  // guarded by driver's lock
   // What a launch checks, as plain words.
   std::atomic<std::uint32_t> max_threads{1024};

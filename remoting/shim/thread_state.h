@@ -45,6 +45,8 @@ struct ThreadState {
     std::uint64_t stream;
   };
   std::vector<OwnStream> own_streams;
+  // A call of this thread saw that text of kernels waits (output.h).
+  bool output_seen = false;
   std::uint32_t capture_mode = 0;  // CU_STREAM_CAPTURE_MODE_GLOBAL
 };
 

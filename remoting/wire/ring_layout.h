@@ -104,6 +104,10 @@ struct RingHeader {
   alignas(64) std::atomic<std::int32_t> sticky_error;
   // Runner: 1 when it serves no more.
   std::atomic<std::uint32_t> closed;
+  // Runner: 1 while it holds text that kernels printed (the call
+  // DeviceOutput). Set before the answer of a call for which the program waits
+  // until those kernels have ended.
+  std::atomic<std::uint32_t> output;
   // Client: 1 when a thread waits for staging. The runner puts it back to 0 and
   // rings the client's bell when it frees a lease.
   alignas(64) std::atomic<std::uint32_t> lease_waiters;

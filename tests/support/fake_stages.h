@@ -31,6 +31,7 @@ class FakePort : public ClientPort {
     ++released_[context->pc];
   }
   void SetSticky(std::int32_t) override {}
+  void SetOutput(bool) override {}
 
   int Replies(std::uint64_t pc) {
     const MutexLock lock(&mu_);

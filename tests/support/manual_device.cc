@@ -161,6 +161,12 @@ class ManualContext : public DeviceContext {
     *error = 0;
     return std::unique_ptr<DeviceModule>(std::move(module));
   }
+  DeviceError SetLimit(DeviceLimit, std::uint64_t value, ModulePlacer*,
+                       std::uint64_t* in_effect) override {
+    *in_effect = value;
+    return 0;
+  }
+  void RestoreHeap(DeviceAddress, std::uint64_t) override {}
   void NotifyIdle(std::uint64_t token) override {
     device_->Submit(context_, token, true);
   }

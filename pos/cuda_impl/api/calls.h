@@ -53,9 +53,11 @@ struct FunctionParam {
   std::uint32_t bytes;
 };
 struct FunctionAttribute {
-  std::int32_t attribute;  // CUfunction_attribute
+  std::int32_t attribute;  // CUfunction_attribute, or one of those below
   std::int32_t value;
 };
+// Not CUDA's: 1 when the kernel may print (or call assert).
+inline constexpr std::int32_t kAttributePrints = 0x10001;
 
 // DeviceTable's bulk output: `count` of these, each followed by
 // `attribute_count` DeviceAttribute.
@@ -69,6 +71,14 @@ struct DeviceAttribute {
   std::int32_t attribute;  // CUdevice_attribute
   std::int32_t value;
 };
+
+// DeviceOutput's bulk output: these, each followed by `bytes` of text.
+struct OutputPiece {
+  std::uint32_t kind;
+  std::uint32_t bytes;
+};
+inline constexpr std::uint32_t kStandardOutput = 1;
+inline constexpr std::uint32_t kStandardError = 2;
 
 // Kinds of handles, the top byte of an id.
 enum HandleKinds : std::uint8_t {

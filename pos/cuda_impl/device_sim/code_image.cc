@@ -32,6 +32,22 @@ bool DeclaresMalloc(const std::string& text) {
 
 }  // namespace
 
+std::shared_ptr<ptx::LoadedModule> CodeImage::Load(
+    std::size_t unit, const std::vector<std::uint64_t>& addresses) const {
+  for (const Loaded& loaded : loaded_) {
+    if (loaded.unit == unit && loaded.addresses == addresses) {
+      return loaded.module;
+    }
+  }
+  if (loaded_.size() >= std::max(kKeptLoads, units.size())) {
+    loaded_.erase(loaded_.begin());
+  }
+  loaded_.push_back(
+      {unit, addresses,
+       std::make_shared<ptx::LoadedModule>(units[unit], addresses)});
+  return loaded_.back().module;
+}
+
 Result<std::shared_ptr<const CodeImage>> CodeImageCache::Get(
     std::span<const std::byte> image, DeviceError* error) {
   const XXH128_hash_t hash = ::XXH3_128bits(image.data(), image.size());

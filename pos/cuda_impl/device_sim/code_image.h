@@ -12,12 +12,13 @@
 
 #include "pos/base/status.h"
 #include "pos/cuda_impl/fatbin/cubin.h"
+#include "pos/cuda_impl/ptx/exec.h"
 #include "pos/cuda_impl/ptx/module.h"
 #include "pos/device/device.h"
 
 namespace pos::sim {
 
-// Immutable.
+// Immutable, but for what is kept for the next load.
 struct CodeImage {
   // One per translation unit that has PTX for the device: more than one only
   // with -rdc=true.
@@ -25,6 +26,21 @@ struct CodeImage {
   // Kernels of the cubin for the device, when there is no PTX.
   std::vector<fatbin::CubinKernel> cubin_kernels;
   bool uses_heap = false;  // device-side malloc
+
+  // Unit `unit` with its variables at `addresses`. Kernels are decoded for
+  // their addresses, once for all loads that have the same ones (always so
+  // without variables). Threads: the session's worker.
+  std::shared_ptr<ptx::LoadedModule> Load(
+      std::size_t unit, const std::vector<std::uint64_t>& addresses) const;
+
+ private:
+  struct Loaded {
+    std::size_t unit;
+    std::vector<std::uint64_t> addresses;
+    std::shared_ptr<ptx::LoadedModule> module;
+  };
+  static constexpr std::size_t kKeptLoads = 8;
+  mutable std::vector<Loaded> loaded_;  // latest last
 };
 
 // Threads: one at a time (the session's worker).

@@ -2,6 +2,7 @@
 
 #include <cuda.h>
 
+#include <algorithm>
 #include <array>
 #include <string>
 #include <utility>
@@ -11,8 +12,13 @@
 namespace pos::sim {
 namespace {
 
-// CU_LIMIT_MALLOC_HEAP_SIZE's default.
+// Defaults of CU_LIMIT_STACK_SIZE and CU_LIMIT_MALLOC_HEAP_SIZE, and what is
+// possible. 512 KiB is the most .local that a thread can have.
+constexpr std::uint32_t kStackBytes = 1024;
+constexpr std::uint32_t kLeastStackBytes = 256;
+constexpr std::uint32_t kMostStackBytes = 512 << 10;
 constexpr std::uint64_t kHeapBytes = 8 << 20;
+constexpr std::uint64_t kMostHeapBytes = std::uint64_t{1} << 40;
 constexpr std::uint64_t kHeapAlignment = 4096;
 constexpr std::string_view kHeapName = ".heap";
 
@@ -58,8 +64,13 @@ class SimEvent : public DeviceEvent {
 
 class SimStream : public DeviceStream {
  public:
-  SimStream(Engine* engine, StreamState* state, bool owned)
-      : engine_(engine), state_(state), owned_(owned) {}
+  // `stack_bytes`: of the context, which changes it on the same thread.
+  SimStream(Engine* engine, StreamState* state,
+            const std::uint32_t* stack_bytes, bool owned)
+      : engine_(engine),
+        state_(state),
+        stack_bytes_(stack_bytes),
+        owned_(owned) {}
   ~SimStream() override {
     if (owned_) engine_->ReleaseStream(state_);
   }
@@ -82,7 +93,9 @@ class SimStream : public DeviceStream {
     if (const DeviceError error = mine->CheckLaunch(config, params)) {
       return error;
     }
-    engine_->SubmitLaunch(state_, mine->kernel(), config, params, token);
+    LaunchConfig limited = config;
+    limited.stack_bytes = *stack_bytes_;
+    engine_->SubmitLaunch(state_, mine->kernel(), limited, params, token);
     return 0;
   }
   void RecordEvent(DeviceEvent* event, std::uint64_t token) override {
@@ -102,6 +115,7 @@ class SimStream : public DeviceStream {
  private:
   Engine* const engine_;
   StreamState* const state_;
+  const std::uint32_t* const stack_bytes_;
   const bool owned_;
 };
 
@@ -129,7 +143,7 @@ class SimContext : public DeviceContext, private ptx::KernelOutput {
         view_(parts.memory),
         sink_(sink),
         state_(parts.engine->OpenContext(sink)),
-        default_stream_(parts.engine, state_->default_stream,
+        default_stream_(parts.engine, state_->default_stream, &stack_bytes_,
                         /*owned=*/false) {}
   ~SimContext() override { parts_.engine->CloseContext(state_); }
 
@@ -145,7 +159,8 @@ class SimContext : public DeviceContext, private ptx::KernelOutput {
     StreamState* state = parts_.engine->NewStream(
         state_, /*blocking=*/(flags & kStreamNonBlocking) == 0, priority);
     return std::unique_ptr<DeviceStream>(
-        std::make_unique<SimStream>(parts_.engine, state, /*owned=*/true));
+        std::make_unique<SimStream>(parts_.engine, state, &stack_bytes_,
+                                    /*owned=*/true));
   }
 
   Result<std::unique_ptr<DeviceEvent>> CreateEvent(
@@ -163,25 +178,44 @@ class SimContext : public DeviceContext, private ptx::KernelOutput {
       DeviceError* error) override {
     POS_ASSIGN_OR_RETURN(std::shared_ptr<const CodeImage> code,
                          parts_.images->Get(image, error));
-    // The heap is the context's; the first module that needs it brings it
-    // along, so that it is placed and saved like a variable.
-    std::uint64_t heap = 0;
+    // The heap is the context's; the first module that needs it has it placed.
     if (code->uses_heap && !view_.heap()->has_range()) {
       *error = CUDA_ERROR_OUT_OF_MEMORY;
-      POS_ASSIGN_OR_RETURN(
-          heap, placer->Place(kHeapName, kHeapBytes, kHeapAlignment));
+      POS_RETURN_IF_ERROR(PlaceHeap(placer, heap_bytes_));
     }
     POS_ASSIGN_OR_RETURN(std::unique_ptr<SimModule> module,
                          SimModule::Load(std::move(code),
                                          {parts_.memory, &view_, this, placer,
                                           parts_.compute_capability},
                                          error));
-    if (heap != 0) {
-      POS_RETURN_IF_ERROR(ZeroHeapHead(heap));
-      view_.heap()->SetRange(heap, kHeapBytes);
-      module->OwnHeap(view_.heap());
-    }
     return std::unique_ptr<DeviceModule>(std::move(module));
+  }
+
+  DeviceError SetLimit(DeviceLimit limit, std::uint64_t value,
+                       ModulePlacer* placer,
+                       std::uint64_t* in_effect) override {
+    if (limit == DeviceLimit::kStackBytes) {
+      stack_bytes_ = static_cast<std::uint32_t>(
+                         std::clamp<std::uint64_t>(value, kLeastStackBytes,
+                                                   kMostStackBytes) +
+                         15) &
+                     ~15u;
+      *in_effect = stack_bytes_;
+      return 0;
+    }
+    if (value > kMostHeapBytes) return CUDA_ERROR_OUT_OF_MEMORY;
+    const std::uint64_t bytes =
+        (std::max<std::uint64_t>(value, 1) + kHeapAlignment - 1) &
+        ~(kHeapAlignment - 1);
+    if (view_.heap()->has_range() && !PlaceHeap(placer, bytes).ok()) {
+      return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    heap_bytes_ = bytes;
+    *in_effect = bytes;
+    return 0;
+  }
+  void RestoreHeap(DeviceAddress address, std::uint64_t bytes) override {
+    view_.heap()->SetRange(address, bytes);
   }
 
   void NotifyIdle(std::uint64_t token) override {
@@ -193,16 +227,26 @@ class SimContext : public DeviceContext, private ptx::KernelOutput {
   void Cancel() override { parts_.engine->CancelContext(state_); }
 
  private:
-  void Print(std::string_view text) override { sink_->OnDeviceOutput(text); }
-  // Anything else there could be taken for a heap; a restore writes the saved
-  // bytes over it.
-  Status ZeroHeapHead(std::uint64_t heap) {
+  void Print(std::string_view text) override {
+    sink_->OnDeviceOutput(OutputKind::kPrinted, text);
+  }
+  void PrintFailure(std::string_view text) override {
+    sink_->OnDeviceOutput(OutputKind::kFailed, text);
+  }
+  Status PlaceHeap(ModulePlacer* placer, std::uint64_t bytes) {
+    POS_ASSIGN_OR_RETURN(const std::uint64_t heap,
+                         placer->Place(kHeapName, bytes, kHeapAlignment));
+    // Anything else there could be taken for a heap.
     const std::array<std::byte, 64> zeros{};
-    return parts_.memory->Write(heap, zeros);
+    POS_RETURN_IF_ERROR(parts_.memory->Write(heap, zeros));
+    view_.heap()->SetRange(heap, bytes);
+    return OkStatus();
   }
 
   const ContextParts parts_;
   ContextMemory view_;
+  std::uint32_t stack_bytes_ = kStackBytes;
+  std::uint64_t heap_bytes_ = kHeapBytes;
   CompletionSink* const sink_;
   ContextState* const state_;
   SimStream default_stream_;

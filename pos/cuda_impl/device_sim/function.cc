@@ -32,6 +32,8 @@ SimFunction::SimFunction(const ptx::Entry& entry, int ptx_sm,
     info_.params.push_back({param.offset, param.size});
   }
   info_.params_bytes = entry.params_bytes;
+  info_.prints = entry.prints;
+  info_.uses_heap = entry.uses_heap;
   if (!entry.unsupported.empty()) {
     // On a GPU this PTX would meet the driver's compiler, and one that it
     // cannot compile is CUDA_ERROR_INVALID_PTX, under lazy loading at the

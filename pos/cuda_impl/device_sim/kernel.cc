@@ -58,6 +58,7 @@ Result<std::unique_ptr<Grid>> PtxKernel::Start(
   launch.dynamic_shared_bytes = config.dynamic_shared_bytes;
   launch.params = params;
   launch.cooperative = config.cooperative;
+  launch.stack_bytes = config.stack_bytes;
   launch.sm_count = kMultiprocessors;
   POS_ASSIGN_OR_RETURN(std::unique_ptr<ptx::GridRun> run,
                        ptx::GridRun::Create(kernel_, launch, memory_, output_));

@@ -27,10 +27,6 @@ Status WriteZeros(SimMemory* memory, std::uint64_t address,
 SimModule::SimModule(std::shared_ptr<const CodeImage> image, const Place& place)
     : image_(std::move(image)), place_(place) {}
 
-SimModule::~SimModule() {
-  if (heap_ != nullptr) heap_->SetRange(0, 0);
-}
-
 Result<std::unique_ptr<SimModule>> SimModule::Load(
     std::shared_ptr<const CodeImage> image, const Place& place,
     DeviceError* error) {
@@ -70,14 +66,14 @@ Status SimModule::PlaceVariables() {
     }
     units_.push_back(std::move(unit));
   }
-  for (Unit& unit : units_) {
+  for (std::size_t u = 0; u < units_.size(); ++u) {
+    Unit& unit = units_[u];
     const auto& variables = unit.code->variables();
     for (std::size_t i = 0; i < variables.size(); ++i) {
       const auto found = by_name.find(variables[i].name);
       if (found != by_name.end()) unit.addresses[i] = found->second;
     }
-    unit.loaded =
-        std::make_shared<ptx::LoadedModule>(unit.code, unit.addresses);
+    unit.loaded = image_->Load(u, unit.addresses);
   }
   return OkStatus();
 }

@@ -32,10 +32,6 @@ class SimModule : public DeviceModule {
   static Result<std::unique_ptr<SimModule>> Load(
       std::shared_ptr<const CodeImage> image, const Place& place,
       DeviceError* error);
-  ~SimModule() override;
-
-  // `heap` lies in memory that was placed for this module and goes with it.
-  void OwnHeap(DeviceHeap* heap) { heap_ = heap; }
 
   DeviceFunction* FindFunction(std::string_view name) override;
   [[nodiscard]] std::vector<std::string> FunctionNames() const override;
@@ -60,7 +56,6 @@ class SimModule : public DeviceModule {
   std::vector<Unit> units_;
   std::vector<GlobalInfo> globals_;
   std::uint64_t constant_bytes_ = 0;
-  DeviceHeap* heap_ = nullptr;
   std::map<std::string, std::unique_ptr<SimFunction>, std::less<>> functions_;
 };
 

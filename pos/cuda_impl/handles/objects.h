@@ -9,13 +9,21 @@
 #include <vector>
 
 #include "pos/device/device.h"
+#include "pos/device/output_fifo.h"
 #include "pos/graph/handle_graph.h"
 
 namespace pos::cuda {
 
 struct ContextObject : HandleObject {
   int device = 0;
+  std::unique_ptr<ContextSink> sink;  // before `context`, which uses it
   std::unique_ptr<DeviceContext> context;
+  // Memory of device-side malloc; 0: not placed yet.
+  std::uint64_t heap = 0;
+  std::uint64_t heap_bytes = 0;
+  // A kernel that may use it was launched: its limit is fixed from then on.
+  bool heap_used = false;
+  bool output_used = false;
 };
 
 struct StreamObject : HandleObject {

@@ -282,4 +282,17 @@ ApiParser::Outcome CudaParser::ParseEventElapsed(ApiContext* context,
   return Outcome::kForward;
 }
 
+ApiParser::Outcome CudaParser::ParseCtxSetLimit(ApiContext* context,
+                                                const CtxSetLimitArgs& args) {
+  if (Resolve(context, 0, kContextHandle, args.context) == nullptr) {
+    return Refuse(context, CUDA_ERROR_INVALID_CONTEXT, "no such context");
+  }
+  return Outcome::kForward;
+}
+
+ApiParser::Outcome CudaParser::ParseDeviceOutput(ApiContext*,
+                                                 const DeviceOutputArgs&) {
+  return Outcome::kForward;
+}
+
 }  // namespace pos::cuda

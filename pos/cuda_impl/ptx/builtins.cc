@@ -68,11 +68,18 @@ void Print(const std::string& spec, T value, std::string* out) {
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
   const int length =
       std::snprintf(buffer.data(), buffer.size(), spec.c_str(), value);
-#pragma GCC diagnostic pop
-  if (length > 0) {
-    out->append(buffer.data(),
-                std::min(static_cast<std::size_t>(length), buffer.size() - 1));
+  if (length <= 0) return;
+  const auto bytes = static_cast<std::size_t>(length);
+  if (bytes < buffer.size()) {
+    out->append(buffer.data(), bytes);
+    return;
   }
+  // A long string, or a large number written out.
+  const std::size_t before = out->size();
+  out->resize(before + bytes + 1);
+  std::snprintf(out->data() + before, bytes + 1, spec.c_str(), value);
+#pragma GCC diagnostic pop
+  out->resize(before + bytes);
 }
 
 // One conversion: flags, width, precision, length and the letter.
@@ -194,7 +201,11 @@ bool FormatOne(Warp* warp, std::uint32_t lane, const Conversion& c,
   }
   std::string text;
   if (!arguments->Next(&address)) return false;
-  if (!ReadString(warp, lane, address, kMaxText, &text)) return false;
+  if (address == 0) {
+    text = "(null)";
+  } else if (!ReadString(warp, lane, address, kMaxText, &text)) {
+    return false;
+  }
   if (c.flags.empty()) {
     *out += text;
   } else {
@@ -264,6 +275,10 @@ const Inst* Vprintf(Warp* warp, const Inst* inst) {
     const auto lane = static_cast<std::uint32_t>(std::countr_zero(left));
     const auto format_at = Argument<std::uint64_t>(*warp, *inst, 1, lane);
     const auto buffer = Argument<std::uint64_t>(*warp, *inst, 2, lane);
+    if (format_at == 0) {  // as CUDA's printf
+      SetResult<std::int32_t>(*warp, *inst, lane, -1);
+      continue;
+    }
     std::string format;
     std::string text;
     ArgumentReader arguments(warp, lane, buffer);
@@ -329,7 +344,7 @@ const Inst* AssertFail(Warp* warp, const Inst* inst) {
             std::to_string(thread[1]) + "," + std::to_string(thread[2]) +
             "] Assertion `" + message + "` failed.\n";
   }
-  warp->block->launch->output->Print(text);
+  warp->block->launch->output->PrintFailure(text);
   return RaiseFault(warp, inst,
                     static_cast<std::uint32_t>(std::countr_zero(warp->active)),
                     kErrorAssert, 0, "an assertion failed");

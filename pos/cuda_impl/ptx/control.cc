@@ -13,7 +13,10 @@ namespace pos::ptx::control {
 namespace {
 
 // Recursion deeper than this is taken for endless.
-constexpr std::uint32_t kMaxCallDepth = 1u << 14;
+constexpr std::uint32_t kMaxCallDepth = 1u << 15;
+// What a call takes of the stack besides its .local variables (the return
+// address, registers that are saved), once calls go round in a circle.
+constexpr std::uint32_t kCallBytes = 16;
 
 template <typename F>
 void ForLanes(std::uint32_t mask, F f) {
@@ -32,7 +35,10 @@ std::size_t LaneBytes(std::uint32_t bytes) { return bytes == 1 ? 2 : bytes; }
 // A frame for a call from `inst` in the running frame, shared with lanes that
 // are in that call already; nullptr when there is no memory left.
 Frame* EnterFrame(Warp* warp, const Inst* inst, std::uint32_t function) {
-  for (Frame* f = warp->active_frames; f != nullptr; f = f->next) {
+  // The latest first: what this frame called comes before the frame itself, so
+  // deep recursion finds nothing at once.
+  for (Frame* f = warp->active_frames; f != nullptr && f != warp->frame;
+       f = f->next) {
     if (f->parent == warp->frame && f->call == inst &&
         f->function == function) {
       return f;
@@ -117,6 +123,17 @@ void CopyResults(Warp* warp, const CallSite& site, const Frame& callee) {
   }
 }
 
+// What the stack holds with `frame` on it. The deepest chain without a circle
+// is paid for apart from the limit.
+std::uint64_t StackBytes(const Warp& warp, const Frame& frame,
+                         std::uint32_t local_bytes) {
+  const std::uint32_t free_calls = warp.program->call_depth;
+  const std::uint32_t calls =
+      frame.depth > free_calls ? frame.depth - free_calls : 0;
+  return std::uint64_t{frame.local_base} + local_bytes +
+         std::uint64_t{kCallBytes} * calls;
+}
+
 // The active lanes go on at the beginning of a function of the program.
 const Inst* Enter(Warp* warp, const Inst* inst, std::uint32_t function) {
   const CallSite& site =
@@ -132,10 +149,10 @@ const Inst* Enter(Warp* warp, const Inst* inst, std::uint32_t function) {
                            ? EnterFrame(warp, inst, function)
                            : nullptr;
   if (frame == nullptr ||
-      std::uint64_t{frame->local_base} + callee.local_bytes >
-          warp->local_frames) {
-    return RaiseFault(warp, inst, lane, kErrorLaunchFailed, 0,
-                      "the stack is too small for the calls");
+      StackBytes(*warp, *frame, callee.local_bytes) > warp->local_frames) {
+    return RaiseFault(warp, inst, lane, kErrorHardwareStack, 0,
+                      "the stack is too small for the calls "
+                      "(CU_LIMIT_STACK_SIZE)");
   }
   CopyArguments(warp, site, *frame);
   frame->live |= warp->active;

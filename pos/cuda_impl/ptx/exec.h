@@ -80,6 +80,8 @@ class KernelOutput {
   virtual ~KernelOutput() = default;
   // Any worker thread; must not block. One call per printf of one thread.
   virtual void Print(std::string_view text) = 0;
+  // A failed assertion: one call per warp.
+  virtual void PrintFailure(std::string_view text) = 0;
 };
 
 struct Program;  // program.h: a kernel's decoded instructions
@@ -168,7 +170,9 @@ struct LaunchParams {
   // Entry::params_bytes bytes (more is ignored); copied by Create.
   std::span<const std::byte> params;
   bool cooperative = false;  // start all blocks (grid sync)
-  // cuCtxSetLimit(CU_LIMIT_STACK_SIZE): what recursion may use, per thread.
+  // cuCtxSetLimit(CU_LIMIT_STACK_SIZE): what recursion may use, per thread,
+  // beyond the deepest chain of calls without a circle: .local variables and
+  // 16 bytes a call.
   std::uint32_t stack_bytes = 1024;
   std::uint32_t sm_count = 132;  // for %nsmid and %smid
   LanePolicy lanes = DefaultLanePolicy();
@@ -177,8 +181,8 @@ struct LaunchParams {
 // Where and why a kernel stopped.
 struct Fault {
   std::int32_t error = 0;     // CUresult: 700 illegal address, 716 misaligned,
-                              // 715 illegal instruction, 717, 718 invalid pc,
-                              // 719 launch failed, 710 assert
+                              // 714 stack, 715 illegal instruction, 717, 718
+                              // invalid pc, 719 launch failed, 710 assert
   std::uint64_t address = 0;  // of the access, where there is one
   std::string text;  // kernel, block, thread, instruction, line of the PTX
 };

@@ -27,8 +27,8 @@ constexpr std::uint32_t kMaxGridYZ = 65535;
 // 227 KB on today's devices; whoever launches knows the device's limit.
 constexpr std::uint64_t kMaxSharedBytes = 1u << 20;
 constexpr std::uint32_t kMaxStackBytes = 512u << 10;
-// Recursion and alloca get at least this much each.
-constexpr std::uint32_t kMinStackBytes = 8u << 10;
+// alloca gets at least this much.
+constexpr std::uint32_t kMinAllocaBytes = 8u << 10;
 // Blocks that wait for each other are started until they take this much memory;
 // cooperative launches, which may need all, have no limit.
 constexpr std::uint64_t kMaxResidentBytes = 1ull << 30;
@@ -339,11 +339,11 @@ void LayOutLocal(const Program& program, std::uint32_t stack_bytes,
     return static_cast<std::uint32_t>(
         std::min<std::uint64_t>((bytes + 15) & ~std::uint64_t{15}, 1u << 26));
   };
-  const std::uint64_t stack = std::max(stack_bytes, kMinStackBytes);
   launch->local_frames =
-      round(program.local_bytes + (program.recursive ? stack : 0));
-  launch->local_stride =
-      round(launch->local_frames + (program.takes_stack ? stack : 0));
+      round(program.local_bytes + (program.recursive ? stack_bytes : 0));
+  launch->local_stride = round(
+      launch->local_frames +
+      (program.takes_stack ? std::max(stack_bytes, kMinAllocaBytes) : 0));
 }
 
 std::uint64_t NextRunNumber() {

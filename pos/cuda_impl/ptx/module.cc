@@ -95,6 +95,19 @@ std::string WhyUnsupported(const ast::Unit& unit,
   return "";
 }
 
+// What `reach` uses of the driver.
+void DescribeBuiltins(const ast::Unit& unit,
+                      const std::vector<std::uint32_t>& reach, Entry* entry) {
+  for (const std::uint32_t number : reach) {
+    const ast::Function& function = unit.functions[number];
+    if (function.defined) continue;
+    const std::string& name = function.name;
+    entry->prints =
+        entry->prints || name == "vprintf" || name == "__assertfail";
+    entry->uses_heap = entry->uses_heap || name == "malloc" || name == "free";
+  }
+}
+
 // The first instruction of `function` that is not implemented.
 std::string FirstUnsupported(const ast::Unit& unit,
                              const std::vector<bool>& known,
@@ -183,6 +196,7 @@ Status Module::Describe() {
     const std::vector<std::uint32_t> reach = graph.Reachable(i);
     if (reach.empty()) return Invalid("a call graph too large to support");
     DescribeShared(unit, reach, &entry);
+    DescribeBuiltins(unit, reach, &entry);
     if (entry.static_shared_bytes > SharedLayout::kMaxBytes) {
       entry.unsupported = "more shared memory than any device has";
     }

@@ -78,6 +78,8 @@ struct Entry {
   std::uint32_t local_bytes = 0;     // .local per thread, deepest call chain
   bool recursive = false;            // local_bytes counts one turn of a cycle
   bool uses_dynamic_shared = false;  // refers to an .extern .shared array
+  bool prints = false;               // may call vprintf or __assertfail
+  bool uses_heap = false;            // may call malloc or free
   // .maxntid or .reqntid as a number of threads, else 1024.
   std::uint32_t max_threads_per_block = 1024;
   std::uint32_t required_block[3] = {0, 0, 0};  // .reqntid; zeros: none

@@ -141,6 +141,7 @@ const Inst* RaiseFault(Warp* warp, const Inst* at, std::uint32_t lane,
 // CUresult values of execution faults.
 constexpr std::int32_t kErrorIllegalAddress = 700;
 constexpr std::int32_t kErrorAssert = 710;
+constexpr std::int32_t kErrorHardwareStack = 714;
 constexpr std::int32_t kErrorIllegalInstruction = 715;
 constexpr std::int32_t kErrorMisalignedAddress = 716;
 constexpr std::int32_t kErrorInvalidAddressSpace = 717;

@@ -36,6 +36,7 @@ CudaExecutor::CudaExecutor(const SessionState* state, ClientPort* port,
                             state->layout.VariableBytes(),
                             Device::kMapGranularity);
   }
+  output_.SetReady([this](bool waiting) { port_->SetOutput(waiting); });
 }
 
 CudaExecutor::~CudaExecutor() {
@@ -214,10 +215,11 @@ Status CudaExecutor::MakeContext(Handle* handle, Handle* stream,
                                  const CtxCreateArgs& args) {
   auto object = std::make_unique<ContextObject>();
   object->device = args.device;
+  object->sink = std::make_unique<ContextSink>(sink_, &output_, handle->id);
   POS_ASSIGN_OR_RETURN(
       object->context,
       state_->devices[static_cast<std::size_t>(args.device)]->CreateContext(
-          args.flags, sink_));
+          args.flags, object->sink.get()));
   auto stream_object = std::make_unique<StreamObject>();
   stream_object->context = object->context.get();
   stream_object->stream = object->context->default_stream();
@@ -257,6 +259,7 @@ void CudaExecutor::DestroyContext(Handle* handle,
   }
   const HandleId id = handle->id;
   Gone(handle);
+  output_.Close(id);
   std::vector<std::uint64_t> ranges;
   for (const auto& [address, block] : memory_.blocks()) {
     if (block.context == id && !block.releasing) ranges.push_back(address);

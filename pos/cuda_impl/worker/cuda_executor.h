@@ -22,6 +22,7 @@
 #include "pos/cuda_impl/worker/host_window.h"
 #include "pos/cuda_impl/worker/worker_memory.h"
 #include "pos/device/device.h"
+#include "pos/device/output_fifo.h"
 #include "pos/parser/parser.h"
 #include "pos/worker/worker.h"
 
@@ -72,6 +73,12 @@ class CudaExecutor : public ApiExecutor {
                     DeviceError* error);
   Status MakeFunction(Handle* handle, std::string_view name);
   Status Replay(Handle* handle);
+  Status ReplayContext(Handle* handle);
+  // 0 and what the limit is now, or the API's error.
+  DeviceError SetLimit(Handle* handle, const CtxSetLimitArgs& args,
+                       std::uint64_t* in_effect);
+  DeviceError SetHeapLimit(Handle* handle, std::uint64_t value,
+                           std::uint64_t* in_effect);
   Status ReplayFunction(Handle* handle);
   void DestroyContext(Handle* handle, std::span<Handle* const> family);
   void DestroyModule(Handle* handle, std::span<Handle* const> functions);
@@ -96,6 +103,8 @@ class CudaExecutor : public ApiExecutor {
   CompletionSink* const sink_;
   HostWindow* const host_;
   std::atomic<std::int32_t>* const dropped_error_;
+  // What kernels print. Outlives the contexts, which the destructor ends.
+  OutputFifo output_;
   WorkerMemory memory_;
   std::map<std::uint64_t, std::uint64_t> host_blocks_;
   // Where the variables of modules lie: one allocator a device.
@@ -108,6 +117,14 @@ class CudaExecutor : public ApiExecutor {
   // Context for which the device could not back memory that was promised; 0
   // when there is none. Its end takes that error away.
   HandleId broken_ = 0;
+  // While a state is being restored: what it says of contexts, by handle.
+  struct SavedContext {
+    std::uint64_t heap = 0;
+    std::uint64_t heap_bytes = 0;
+    bool heap_used = false;
+    bool output_used = false;
+  };
+  std::map<HandleId, SavedContext> saved_contexts_;
   // ModuleUnload calls that wait for the device.
   std::vector<ApiContext*> unloading_;
 };

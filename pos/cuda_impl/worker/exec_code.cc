@@ -7,9 +7,9 @@
 #include <utility>
 #include <vector>
 
-#include "pos/base/clock.h"
 #include "pos/base/log.h"
 #include "pos/cuda_impl/worker/cuda_executor.h"
+#include "pos/cuda_impl/worker/variable_placer.h"
 
 namespace pos::cuda {
 namespace {
@@ -18,76 +18,6 @@ template <typename T>
 T* ObjectOf(const Handle* handle) {
   return static_cast<T*>(handle->object.get());
 }
-
-// Places a module's variables: at fresh addresses, or, when a recipe is
-// replayed, at those recorded, in the same order.
-class VariablePlacer : public ModulePlacer {
- public:
-  VariablePlacer(BlockAllocator* space, WorkerMemory* memory,
-                 MemoryLedger* ledger, int device, HandleId context,
-                 const std::vector<std::uint64_t>* recorded)
-      : space_(space),
-        memory_(memory),
-        ledger_(ledger),
-        device_(device),
-        context_(context),
-        recorded_(recorded) {}
-
-  Result<DeviceAddress> Place(std::string_view name, std::uint64_t bytes,
-                              std::uint64_t) override {
-    if (recorded_ != nullptr) {
-      // Memory and allocator were restored before.
-      if (placed_.size() >= recorded_->size()) {
-        return Incompatible("module has more variables than recorded");
-      }
-      placed_.push_back((*recorded_)[placed_.size()]);
-      return placed_.back();
-    }
-    const std::uint64_t wanted = std::max<std::uint64_t>(bytes, 1);
-    const std::uint64_t backing = space_->NewBackingBytes(wanted);
-    if (backing != 0 && !TakeMemory(backing)) {
-      return OutOfMemory("no memory for variable " + std::string(name));
-    }
-    const auto block = space_->Allocate(wanted);
-    if (!block) {
-      if (backing != 0) ledger_->GiveBack(device_, backing);
-      return OutOfMemory("no room for variable " + std::string(name));
-    }
-    placed_.push_back(block->address);
-    // Also when it fails: the caller gives back what was placed.
-    const Status status =
-        memory_->Map({.address = block->address,
-                      .bytes = block->bytes,
-                      .backing_address = block->backing.address,
-                      .backing_bytes = block->backing.bytes,
-                      .device = device_,
-                      .context = context_});
-    if (!status.ok()) return status;
-    return block->address;
-  }
-  std::vector<std::uint64_t>& placed() { return placed_; }
-
- private:
-  // Loading a module is answered by the worker, so the worker waits here; posd
-  // answers within the ledger's bound.
-  bool TakeMemory(std::uint64_t bytes) {
-    for (;;) {
-      const MemoryLedger::Answer answer = ledger_->Take(device_, bytes);
-      if (answer != MemoryLedger::Answer::kPending) {
-        return answer == MemoryLedger::Answer::kGranted;
-      }
-      SleepNs(100'000);
-    }
-  }
-
-  BlockAllocator* const space_;
-  WorkerMemory* const memory_;
-  MemoryLedger* const ledger_;
-  const int device_;
-  const HandleId context_;
-  const std::vector<std::uint64_t>* const recorded_;
-  std::vector<std::uint64_t> placed_;
-};
 
 }  // namespace
 
@@ -121,6 +51,12 @@ Status CudaExecutor::MakeModule(Handle* handle,
   Result<std::unique_ptr<DeviceModule>> module =
       context->context->LoadModule(blob->bytes, &placer, error);
   object->placed = std::move(placer.placed());
+  if (placer.heap() != 0) {
+    // Whether or not the rest of the module loads.
+    if (context->heap != 0) ReleaseRange(context->heap);
+    context->heap = placer.heap();
+    context->heap_bytes = placer.heap_bytes();
+  }
   if (!module.ok()) {
     if (recorded == nullptr) {
       for (const std::uint64_t address : object->placed) ReleaseRange(address);
@@ -205,6 +141,7 @@ ApiExecutor::Outcome CudaExecutor::ExecModuleFunction(
   for (const auto& [attribute, value] : info.attributes) {
     list.Put(FunctionAttribute{attribute, value});
   }
+  if (info.prints) list.Put(FunctionAttribute{kAttributePrints, 1});
   const std::span<std::byte> room = port_->BulkOut(*context);
   if (room.size() < list.bytes().size()) {
     Gone(handle);
@@ -214,7 +151,8 @@ ApiExecutor::Outcome CudaExecutor::ExecModuleFunction(
   context->reply_bulk_bytes = list.bytes().size();
   auto& out = context->Out<ModuleFunctionOut>();
   out.param_count = static_cast<std::uint32_t>(info.params.size());
-  out.attribute_count = static_cast<std::uint32_t>(info.attributes.size());
+  out.attribute_count = static_cast<std::uint32_t>(info.attributes.size()) +
+                        (info.prints ? 1 : 0);
   out.params_bytes = info.params_bytes;
   out.launch_error = info.launch_error;
   if (info.launch_error != 0) {
@@ -274,6 +212,10 @@ ApiExecutor::Outcome CudaExecutor::ExecLaunch(ApiContext* context,
                                               const LaunchArgs& args) {
   DeviceFunction* const function =
       ObjectOf<FunctionObject>(context->handles[1])->function;
+  // A stream's parent is its context.
+  auto* const owner = ObjectOf<ContextObject>(context->handles[0]->parents[0]);
+  owner->heap_used = owner->heap_used || function->info().uses_heap;
+  owner->output_used = owner->output_used || function->info().prints;
   LaunchConfig config;
   config.grid = {args.grid_x, args.grid_y, args.grid_z};
   config.block = {args.block_x, args.block_y, args.block_z};

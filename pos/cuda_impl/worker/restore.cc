@@ -40,6 +40,16 @@ void CudaExecutor::Save(const HandleGraph& graph, ByteWriter* out) const {
   }
   out->Put(sticky_);
   out->Put(dropped_error_->load(std::memory_order_relaxed));
+  output_.Save(out);
+  out->Put(static_cast<std::uint64_t>(contexts_.size()));
+  for (const Handle* handle : contexts_) {
+    const auto* object = static_cast<ContextObject*>(handle->object.get());
+    out->Put(handle->id);
+    out->Put(object->heap);
+    out->Put(object->heap_bytes);
+    out->Put(static_cast<std::uint8_t>(object->heap_used));
+    out->Put(static_cast<std::uint8_t>(object->output_used));
+  }
   // Times of events, as distances to now, which is the cut.
   const std::uint64_t now =
       state_->devices.empty() ? 0 : state_->devices[0]->NowNs();
@@ -71,11 +81,22 @@ Status CudaExecutor::Restore(HandleGraph* graph, ByteReader* in) {
   sticky_ = in->Get<DeviceError>();
   dropped_error_->store(in->Get<DeviceError>(), std::memory_order_relaxed);
   if (!in->ok()) return Corrupt("worker state ends early");
+  POS_RETURN_IF_ERROR(output_.Load(in));
+  const auto contexts = in->Get<std::uint64_t>();
+  for (std::uint64_t i = 0; i < contexts && in->ok(); ++i) {
+    SavedContext& saved = saved_contexts_[in->Get<HandleId>()];
+    saved.heap = in->Get<std::uint64_t>();
+    saved.heap_bytes = in->Get<std::uint64_t>();
+    saved.heap_used = in->Get<std::uint8_t>() != 0;
+    saved.output_used = in->Get<std::uint8_t>() != 0;
+  }
+  if (!in->ok()) return Corrupt("states of contexts end early");
 
   Status status;
   graph->ForEach([&](Handle* handle) {
     if (status.ok() && handle->materialized) status = Replay(handle);
   });
+  saved_contexts_.clear();
   POS_RETURN_IF_ERROR(status);
   const std::uint64_t now =
       state_->devices.empty() ? 0 : state_->devices[0]->NowNs();
@@ -112,6 +133,46 @@ Status CudaExecutor::ReplayFunction(Handle* handle) {
   return {};
 }
 
+Status CudaExecutor::ReplayContext(Handle* handle) {
+  const std::vector<RecipeStep>& steps = handle->recipe.steps();
+  POS_ASSIGN_OR_RETURN(const auto args, ArgsOf<CtxCreateArgs>(steps.front()));
+  Handle* stream = nullptr;
+  state_->graph.ForEach([&](Handle* h) {
+    if (h->kind == kStreamHandle && h->parents[0] == handle &&
+        h->parser_word == kDefaultStream) {
+      stream = h;
+    }
+  });
+  if (stream == nullptr || args.device < 0 ||
+      static_cast<std::size_t>(args.device) >= state_->devices.size()) {
+    return Corrupt("context without a default stream or device");
+  }
+  POS_RETURN_IF_ERROR(MakeContext(handle, stream, args));
+  for (std::size_t i = 1; i < steps.size(); ++i) {
+    POS_ASSIGN_OR_RETURN(const auto limit, ArgsOf<CtxSetLimitArgs>(steps[i]));
+    std::uint64_t in_effect = 0;
+    if (SetLimit(handle, limit, &in_effect) != 0) {
+      return Incompatible("limit " + std::to_string(limit.limit) +
+                          " of a context refused here");
+    }
+  }
+  // After the limits: they would place an existing heap anew.
+  auto* const object = static_cast<ContextObject*>(handle->object.get());
+  const SavedContext& saved = saved_contexts_[handle->id];
+  object->heap_used = saved.heap_used;
+  object->output_used = saved.output_used;
+  if (saved.heap == 0) return {};
+  const WorkerBlock* const block = memory_.Find(saved.heap);
+  if (block == nullptr || block->context != handle->id ||
+      saved.heap_bytes > block->bytes) {
+    return Corrupt("a context's heap lies outside its memory");
+  }
+  object->heap = saved.heap;
+  object->heap_bytes = saved.heap_bytes;
+  object->context->RestoreHeap(saved.heap, saved.heap_bytes);
+  return {};
+}
+
 Status CudaExecutor::Replay(Handle* handle) {
   if (handle->kind == kBlobHandle) return {};
   if (handle->kind == kStreamHandle && handle->parser_word == kDefaultStream) {
@@ -128,21 +189,8 @@ Status CudaExecutor::Replay(Handle* handle) {
     }
   }
   switch (handle->kind) {
-    case kContextHandle: {
-      POS_ASSIGN_OR_RETURN(const auto args, ArgsOf<CtxCreateArgs>(first));
-      Handle* stream = nullptr;
-      state_->graph.ForEach([&](Handle* h) {
-        if (h->kind == kStreamHandle && h->parents[0] == handle &&
-            h->parser_word == kDefaultStream) {
-          stream = h;
-        }
-      });
-      if (stream == nullptr || args.device < 0 ||
-          static_cast<std::size_t>(args.device) >= state_->devices.size()) {
-        return Corrupt("context without a default stream or device");
-      }
-      return MakeContext(handle, stream, args);
-    }
+    case kContextHandle:
+      return ReplayContext(handle);
     case kStreamHandle: {
       POS_ASSIGN_OR_RETURN(const auto args, ArgsOf<StreamCreateArgs>(first));
       return MakeStream(handle, args);

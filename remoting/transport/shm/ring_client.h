@@ -70,6 +70,10 @@ class RingClient {
   [[nodiscard]] std::int32_t sticky_error() const {
     return header_->sticky_error.load(std::memory_order_acquire);
   }
+  // Text of kernels waits at the runner.
+  [[nodiscard]] bool output_waits() const {
+    return header_->output.load(std::memory_order_acquire) != 0;
+  }
   [[nodiscard]] bool closed() const {
     return header_->closed.load(std::memory_order_acquire) != 0;
   }

@@ -168,6 +168,10 @@ void RingServer::SetSticky(std::int32_t error) {
   header()->sticky_error.store(error, std::memory_order_release);
 }
 
+void RingServer::SetOutput(bool waiting) {
+  header()->output.store(waiting ? 1 : 0, std::memory_order_release);
+}
+
 void RingServer::SetClosed() {
   header()->closed.store(1, std::memory_order_release);
   Bell();

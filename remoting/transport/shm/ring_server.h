@@ -2,7 +2,7 @@
 // order, answers into reply slots, lends out staging.
 //
 // Threads:  Next, Publish and doorbell(): the front-end thread. Complete,
-//           ReleaseLease, SetSticky, SetClosed, Bell: any thread.
+//           ReleaseLease, SetSticky, SetOutput, SetClosed, Bell: any thread.
 // Blocking: nothing blocks.
 // Trust:    every number read from shared memory is copied before it is
 //           checked, and checked before it is used.
@@ -78,6 +78,7 @@ class RingServer {
   void ReleaseLease(std::uint32_t lease);
 
   void SetSticky(std::int32_t error);
+  void SetOutput(bool waiting);
   void SetClosed();
 
  private:

@@ -30,7 +30,7 @@ class Sink : public CompletionSink {
     reports_[token].error = error;
     changed_.NotifyAll();
   }
-  void OnDeviceOutput(std::string_view text) override {
+  void OnDeviceOutput(OutputKind, std::string_view text) override {
     const MutexLock lock(&mu_);
     output_ += text;
   }

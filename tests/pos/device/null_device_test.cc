@@ -13,7 +13,7 @@ class OrderSink : public CompletionSink {
     EXPECT_EQ(error, 0);
     tokens.push_back(token);
   }
-  void OnDeviceOutput(std::string_view) override { FAIL(); }
+  void OnDeviceOutput(OutputKind, std::string_view) override { FAIL(); }
   std::vector<std::uint64_t> tokens;
 };
 

@@ -149,14 +149,6 @@ TEST_F(WorkerTest, AnsweredCallsAreNotAnsweredAgain) {
   EXPECT_EQ(port_.Released(1), 1);
 }
 
-TEST_F(WorkerTest, DeviceOutputGoesWhereItWasSetTo) {
-  std::string text;
-  completions_.SetOutput([&](std::string_view piece) { text += piece; });
-  completions_.OnDeviceOutput("hello ");
-  completions_.OnDeviceOutput("kernel");
-  EXPECT_EQ(text, "hello kernel");
-}
-
 // Device threads complete while the worker executes.
 TEST_F(WorkerTest, CompletionsRaceWithExecution) {
   constexpr std::uint64_t kCalls = 30000;

@@ -60,6 +60,13 @@ void ForkBeforeUse();
 void ForkUnderLoad();
 void ExitHandlers();
 void RunnerGone();
+void LimitsOfAContext();
+void HeapLimit();
+void StackLimit();
+void PrintfLimit();
+void DynamicSharedMemory();
+void LargeParameters();
+void OutputOfThreads();
 
 }  // namespace pos::client
 

@@ -274,6 +274,13 @@ int main(int argc, char** argv) {
       CASE(ForkUnderLoad),
       CASE(ExitHandlers),
       CASE(RunnerGone),
+      CASE(LimitsOfAContext),
+      CASE(HeapLimit),
+      CASE(StackLimit),
+      CASE(PrintfLimit),
+      CASE(DynamicSharedMemory),
+      CASE(LargeParameters),
+      CASE(OutputOfThreads),
 #undef CASE
   };
   for (const auto& c : kCases) {

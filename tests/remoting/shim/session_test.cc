@@ -75,7 +75,9 @@ INSTANTIATE_TEST_SUITE_P(
                       "Handles", "IllegalAddress", "MisalignedAddress", "Trap",
                       "FaultBesideAnotherContext", "NullArguments",
                       "ForkAfterUse", "ForkBeforeUse", "ForkUnderLoad",
-                      "ExitHandlers"),
+                      "ExitHandlers", "LimitsOfAContext", "HeapLimit",
+                      "StackLimit", "PrintfLimit", "DynamicSharedMemory",
+                      "LargeParameters", "OutputOfThreads"),
     [](const auto& one) { return std::string(one.param); });
 
 TEST_F(ShimSession, CallsFailWhenTheRunnerIsGone) {

@@ -116,6 +116,29 @@ TEST(CodeImageCache, ParsesOneImageOnce) {
   EXPECT_EQ(*first, *again);
 }
 
+TEST(CodeImageCache, LoadsAtTheSameAddressesShareTheirCode) {
+  CodeImageCache cache(90);
+  const std::string image =
+      ".version 8.0\n.target sm_80\n.address_size 64\n"
+      ".global .u32 word;\n"
+      ".visible .entry k() {\n.reg .b32 %r;\n"
+      "ld.global.u32 %r, [word];\nst.global.u32 [word], %r;\nret;\n}\n";
+  DeviceError error = 0;
+  const auto code = cache.Get(std::as_bytes(std::span(image)), &error);
+  ASSERT_TRUE(code.ok()) << code.status().ToString();
+  const auto first = (*code)->Load(0, {0x1000});
+  const auto kernel = first->GetKernel("k");
+  ASSERT_TRUE(kernel.ok()) << kernel.status().ToString();
+  EXPECT_EQ((*code)->Load(0, {0x1000}), first);
+  const auto elsewhere = (*code)->Load(0, {0x2000});
+  EXPECT_NE(elsewhere, first) << "its code has other addresses";
+  EXPECT_NE(*elsewhere->GetKernel("k"), *kernel);
+  // However often it is loaded elsewhere, little is kept.
+  const std::weak_ptr<ptx::LoadedModule> dropped = (*code)->Load(0, {0x3000});
+  for (std::uint64_t at = 1; at <= 100; ++at) (*code)->Load(0, {at << 20});
+  EXPECT_TRUE(dropped.expired());
+}
+
 TEST(CodeImageCache, GivesTheErrorsOfTheDriver) {
   CodeImageCache cache(90);
   const std::map<std::string, DeviceError> want = {

@@ -129,6 +129,29 @@ st.local.f64 [%SPL+16], 0d4004000000000000;
             "    42|2.5");
 }
 
+// Numbers and strings longer than any buffer, and no string.
+TEST(Printf, LongAndAbsentStrings) {
+  const std::string number = Printed("%f|%.400f", R"(
+st.local.f64 [%SPL], 0d7FE1CCF385EBC8A0;
+st.local.f64 [%SPL+8], 0d7FE1CCF385EBC8A0;
+)");
+  ASSERT_EQ(number.size(), 309 + 7 + 1 + 309 + 1 + 400u);
+  EXPECT_EQ(number.substr(0, 8), "10000000");
+  EXPECT_EQ(number.substr(number.size() - 400), std::string(400, '0'));
+  EXPECT_EQ(Printed("%s|%8s", R"(
+st.local.u64 [%SPL], 0;
+st.local.u64 [%SPL+8], 0;
+)"),
+            "(null)|  (null)");
+  const std::string kLong(700, 'x');
+  EXPECT_EQ(Printed("%2s|" + kLong, R"(
+mov.u64 %d1, text;
+add.u64 %d1, %d1, 4;
+st.local.u64 [%SPL], %d1;
+)"),
+            kLong + "|" + kLong);
+}
+
 TEST(Printf, EachThreadPrintsItsOwn) {
   const std::string text = Printed("%u;", "st.local.u32 [%SPL], %r1;\n", 40);
   for (int i = 0; i < 40; ++i) {

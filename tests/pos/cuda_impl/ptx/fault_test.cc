@@ -216,7 +216,7 @@ ret;
   params.Add(u64{0});
   const auto result = module.Launch("faulty", params, {});
   ASSERT_TRUE(result.fault.has_value());
-  EXPECT_EQ(result.fault->error, 719) << result.fault->text;
+  EXPECT_EQ(result.fault->error, 714) << result.fault->text;
   EXPECT_THAT(result.fault->text, HasSubstr("stack"));
 }
 

@@ -30,6 +30,7 @@ class TestMemory final : public MemoryView, public KernelOutput {
   std::uint64_t Malloc(std::uint64_t bytes) override;
   bool Free(std::uint64_t address) override;
   void Print(std::string_view text) override;
+  void PrintFailure(std::string_view text) override { Print(text); }
 
   // 256-byte aligned, zeroed, with unallocated memory around it.
   std::uint64_t Allocate(std::uint64_t bytes);

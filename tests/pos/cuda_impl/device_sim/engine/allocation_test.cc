@@ -28,7 +28,7 @@ class LastTokenSink : public CompletionSink {
   void OnComplete(std::uint64_t token, DeviceError) override {
     last_.store(token, std::memory_order_release);
   }
-  void OnDeviceOutput(std::string_view) override {}
+  void OnDeviceOutput(OutputKind, std::string_view) override {}
   void Await(std::uint64_t token) const {
     const Deadline deadline = Deadline::AfterMs(60000);
     while (last_.load(std::memory_order_acquire) != token) {

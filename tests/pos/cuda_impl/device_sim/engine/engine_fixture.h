@@ -33,7 +33,7 @@ class RecordingSink : public CompletionSink {
     order_.push_back(token);
     changed_.NotifyAll();
   }
-  void OnDeviceOutput(std::string_view text) override {
+  void OnDeviceOutput(OutputKind, std::string_view text) override {
     const MutexLock lock(&mu_);
     output_ += text;
   }
