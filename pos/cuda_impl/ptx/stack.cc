@@ -35,7 +35,7 @@ const Inst* Alloca(Warp* warp, const Inst* inst) {
     const auto mask = static_cast<std::uint64_t>(inst->imm - 1);
     const std::uint64_t at = bytes > top ? 0 : (top - bytes) & ~mask;
     if (bytes > top || at < warp->local_frames) {
-      return RaiseFault(warp, inst, lane, kErrorLaunchFailed, bytes,
+      return RaiseFault(warp, inst, lane, kErrorHardwareStack, bytes,
                         "the stack is too small for an alloca");
     }
     warp->stack[lane] = static_cast<std::uint32_t>(at);

@@ -102,6 +102,11 @@ struct Mul24 {
   }
   static POS_INLINE u32 Do(u32 a, u32 b, u32 c) { return Do(a, b) + c; }
 };
+struct Mad24HiSat {
+  static POS_INLINE u32 Do(u32 a, u32 b, u32 c) {
+    return AddSat<false>::Do(Mul24<true, true>::Do(a, b), c);
+  }
+};
 
 template <bool kSign>
 HandlerPair PickMul(const PickKey& k) {
@@ -184,6 +189,9 @@ HandlerPair PickMul24(const PickKey& k) {
               : Pair<Binary<Mul24<false, false>, u32, u32, u32>>();
 }
 HandlerPair PickMad24(const PickKey& k) {
+  if ((k.flags & kSat) != 0) {
+    return Pair<Ternary<Mad24HiSat, u32, u32, u32, u32>>();
+  }
   const bool high = (k.words & kHi) != 0;
   if (Signed(k.type[0])) {
     return high ? Pair<Ternary<Mul24<true, true>, u32, u32, u32, u32>>()

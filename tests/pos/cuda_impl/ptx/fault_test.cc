@@ -261,7 +261,7 @@ TEST_P(Faults, TooLargeAnAlloca) {
     const auto result = module.Launch("faulty", params, {});
     ASSERT_EQ(result.fault.has_value(), !fits) << bytes;
     if (!fits) {
-      EXPECT_EQ(result.fault->error, 719);
+      EXPECT_EQ(result.fault->error, 714);
       EXPECT_THAT(result.fault->text, HasSubstr("too small for an alloca"));
     }
   }

@@ -97,15 +97,16 @@ TEST_P(Language, ParametersMayHave32000Bytes) {
   };
   static Large large;
   std::iota(large.words.begin(), large.words.end(), -4000);
-  const std::int32_t n = 7999;
-  Expect("large_parameter", Params().Add(large).Add(n), [n](std::int32_t i) {
-    std::uint32_t sum = 0;
-    for (std::int32_t k = i; k < n; k += 64) {
-      sum += static_cast<std::uint32_t>((k - 4000)) *
-             static_cast<std::uint32_t>(k + 1);
-    }
-    return static_cast<std::int32_t>(sum);
-  });
+  static constexpr std::int32_t kCount = 7999;
+  Expect("large_parameter", Params().Add(large).Add(kCount),
+         [](std::int32_t i) {
+           std::uint32_t sum = 0;
+           for (std::int32_t k = i; k < kCount; k += 64) {
+             sum += static_cast<std::uint32_t>((k - 4000)) *
+                    static_cast<std::uint32_t>(k + 1);
+           }
+           return static_cast<std::int32_t>(sum);
+         });
 }
 
 std::uint32_t Reversed(std::uint32_t x) {

@@ -68,7 +68,6 @@ class KernelMaker {
   std::uint32_t budget_ = 0;    // statements left in this function
   std::uint32_t function_ = 0;  // kFunctions: the kernel
   std::uint32_t calls_left_ = 0;
-  bool collectives_ = true;
 };
 
 void KernelMaker::Body(Region region, std::uint32_t statements) {

@@ -128,7 +128,11 @@ std::optional<Want> ReferenceInt(const OpcodeInfo& op, Sources in) {
   if (type == Type::kU16x2 || type == Type::kS16x2) return Halves(op, in);
   if (op.base == "mul24") return Bits(Multiply24(op, in[0], in[1]), kWord);
   if (op.base == "mad24") {
-    return Bits(Multiply24(op, in[0], in[1]) + static_cast<Wide>(in[2]), kWord);
+    const Wide half = CutTo(Multiply24(op, in[0], in[1]), kWord);
+    const Wide sum = IntegerOf(static_cast<std::uint64_t>(half), type) +
+                     IntegerOf(in[2], type);
+    if (!op.Has("sat")) return Bits(sum, kWord);
+    return Bits(Clamp(sum, -Wide{2147483648}, Wide{2147483647}), kWord);
   }
   if (op.base == "dp4a" || op.base == "dp2a") {
     return Bits(DotProduct(op, in), kWord);
