@@ -45,6 +45,8 @@ Status WaitFor(int fd, short events, int timeout_ms, const char* what) {
 constexpr std::size_t kControlBytes =
     CMSG_SPACE(sizeof(int) * ControlChannel::kMaxFds);
 
+}  // namespace
+
 void TakeFds(msghdr* header, std::vector<UniqueFd>* fds) {
   for (cmsghdr* c = CMSG_FIRSTHDR(header); c != nullptr;
        c = CMSG_NXTHDR(header, c)) {
@@ -57,8 +59,6 @@ void TakeFds(msghdr* header, std::vector<UniqueFd>* fds) {
     }
   }
 }
-
-}  // namespace
 
 Status ControlChannel::MakePair(UniqueFd* a, UniqueFd* b) {
   std::array<int, 2> fds{};
