@@ -161,32 +161,52 @@ void Job::AckExit() {
   if (client != nullptr) client->AckExit().IgnoreError();
 }
 
+void Job::OnStarted(const job::ProgramStarted& started) {
+  Update([&](JobRecord* r) {
+    r->pid = started.pid();
+    r->init_pid = started.init_pid();
+    r->ns_pid = started.ns_pid();
+    if (r->state == "starting") r->state = "running";
+    // Update holds the lock of these, too.
+    mu_.AssertHeld();
+    started_ = true;
+    restore_us_ = started.restore_us();
+  });
+  for (const std::string& note : started.note()) {
+    POS_LOG(kWarning, note, {{"job", name_}});
+  }
+}
+
+void Job::OnStartFailed(const job::StatusMessage& error) {
+  Update([&](JobRecord* r) {
+    mu_.AssertHeld();
+    start_error_ =
+        Status(CodeFromName(error.code()), error.message(), error.hint());
+    r->state = "failed";
+    r->message = error.message();
+  });
+}
+
+void Job::OnEnded(const job::ProgramEnded& ended) {
+  Update([&](JobRecord* r) {
+    const bool ran = ended.reason() != job::ProgramEnded::START_FAILED &&
+                     ended.reason() != job::ProgramEnded::LOST;
+    // Stopped: it waits in its image.
+    r->state = !ran ? "failed" : r->end_after_checkpoint ? "stopped" : "exited";
+    r->has_exit_code = true;
+    r->exit_code = ended.exit_code();
+    r->pid = 0;
+    r->message = ended.message();
+  });
+}
+
 void Job::OnEvent(const job::Event& event) {
   switch (event.event_case()) {
     case job::Event::kStarted:
-      Update([&](JobRecord* r) {
-        r->pid = event.started().pid();
-        r->init_pid = event.started().init_pid();
-        r->ns_pid = event.started().ns_pid();
-        if (r->state == "starting") r->state = "running";
-        // Update holds the lock of these, too.
-        mu_.AssertHeld();
-        started_ = true;
-        restore_us_ = event.started().restore_us();
-      });
-      for (const std::string& note : event.started().note()) {
-        POS_LOG(kWarning, note, {{"job", name_}});
-      }
+      OnStarted(event.started());
       break;
     case job::Event::kStartFailed:
-      Update([&](JobRecord* r) {
-        mu_.AssertHeld();
-        start_error_ =
-            Status(CodeFromName(event.start_failed().code()),
-                   event.start_failed().message(), event.start_failed().hint());
-        r->state = "failed";
-        r->message = event.start_failed().message();
-      });
+      OnStartFailed(event.start_failed());
       break;
     case job::Event::kFrozen: {
       MutexLock lock(&mu_);
@@ -203,22 +223,9 @@ void Job::OnEvent(const job::Event& event) {
       changed_.NotifyAll();
       break;
     }
-    case job::Event::kEnded: {
-      const job::ProgramEnded& ended = event.ended();
-      Update([&](JobRecord* r) {
-        const bool ran = ended.reason() != job::ProgramEnded::START_FAILED &&
-                         ended.reason() != job::ProgramEnded::LOST;
-        // Stopped: it waits in its image.
-        r->state = !ran                      ? "failed"
-                   : r->end_after_checkpoint ? "stopped"
-                                             : "exited";
-        r->has_exit_code = true;
-        r->exit_code = ended.exit_code();
-        r->pid = 0;
-        r->message = ended.message();
-      });
+    case job::Event::kEnded:
+      OnEnded(event.ended());
       break;
-    }
     case job::Event::kCallerGone:
       POS_LOG(kInfo, "the job's caller is gone",
               {{"job", name_},

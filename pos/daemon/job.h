@@ -122,6 +122,9 @@ class Job {
   [[nodiscard]] std::uint64_t restore_us() const POS_EXCLUDES(mu_);
 
  private:
+  void OnStarted(const job::ProgramStarted& started) POS_EXCLUDES(mu_);
+  void OnStartFailed(const job::StatusMessage& error) POS_EXCLUDES(mu_);
+  void OnEnded(const job::ProgramEnded& ended) POS_EXCLUDES(mu_);
   void WriteJournal() POS_EXCLUDES(mu_, journal_mu_);
   template <typename Condition>
   bool WaitUntil(const Condition& condition, const Deadline& until,

@@ -126,6 +126,15 @@ class Supervisor : public ControlApi {
   void SweepHostFiles() POS_EXCLUDES(mu_);
   void RecoverJob(const std::string& name,
                   std::vector<RunnerPool::Found>* runners);
+  // The job ended while no posd was there.
+  void RecordEndWithoutPosJob(const JobPtr& job);
+  // The job's pos-job has answered; `lost`: sessions without a runner.
+  void TakeOver(const JobPtr& job, const JobRecord& record,
+                const job::Hello& hello, const std::vector<JobSession>& lost);
+  // What a checkpoint left half-done is put back: the tree runs (or ends, when
+  // its image is there), clients come back. `held`: by a dump.
+  void UndoInterrupted(const JobPtr& job, bool held,
+                       const std::vector<JobSession>& lost);
   // Returns those whose runner is gone.
   std::vector<JobSession> RecoverSessions(
       const JobPtr& job, const JobRecord& record,
@@ -158,6 +167,11 @@ class Supervisor : public ControlApi {
   void OnJobEvent(const JobPtr& job, const job::Event& event);
   void OnJobEnded(const JobPtr& job);
   std::vector<std::string> JobEnvironment(const v1::RunRequest& request) const;
+  // What a request says that does not depend on the name it will get.
+  Result<JobRecord> NewRecord(const Caller& caller,
+                              const v1::RunRequest& request) const;
+  void FillProgram(const Caller& caller, const v1::RunRequest& request,
+                   job::StartProgram* start) const;
   void EndSessions(const JobPtr& job);
   Status SendSignal(const JobPtr& job, int signal, bool everyone);
 
@@ -238,6 +252,7 @@ class Supervisor : public ControlApi {
   bool garbage_running_ POS_GUARDED_BY(mu_) = false;
 };
 
+void FillWindow(const v1::WindowSize& from, job::WindowSize* to);
 [[nodiscard]] v1::JobState JobStateOf(const std::string& name);
 
 }  // namespace pos
