@@ -29,9 +29,9 @@ JobRecord Job::record() const {
   return record_;
 }
 
-void Job::WriteJournal() {
+Status Job::Journal() {
   MutexLock journal(&journal_mu_);
-  if (retired_) return;
+  if (retired_) return {};
   std::string text;
   {
     MutexLock lock(&mu_);
@@ -46,6 +46,7 @@ void Job::WriteJournal() {
     POS_LOG(kError, "cannot write the journal",
             {{"job", name_}, {"why", status.ToString()}});
   }
+  return status;
 }
 
 void Job::Retire() {
@@ -59,7 +60,7 @@ void Job::Update(const std::function<void(JobRecord*)>& change) {
     change(&record_);
     changed_.NotifyAll();
   }
-  WriteJournal();
+  Journal().IgnoreError();
 }
 
 std::vector<JobSession> Job::sessions() const {
@@ -67,12 +68,12 @@ std::vector<JobSession> Job::sessions() const {
   return sessions_;
 }
 
-void Job::AddSession(JobSession session) {
+Status Job::AddSession(JobSession session) {
   {
     MutexLock lock(&mu_);
     sessions_.push_back(std::move(session));
   }
-  WriteJournal();
+  return Journal();
 }
 
 void Job::SetSessions(std::vector<JobSession> sessions) {
@@ -81,7 +82,7 @@ void Job::SetSessions(std::vector<JobSession> sessions) {
     sessions_ = std::move(sessions);
     changed_.NotifyAll();
   }
-  WriteJournal();
+  Journal().IgnoreError();
 }
 
 void Job::UpdateSession(std::uint64_t number,
@@ -93,7 +94,7 @@ void Job::UpdateSession(std::uint64_t number,
     }
     changed_.NotifyAll();
   }
-  WriteJournal();
+  Journal().IgnoreError();
 }
 
 std::optional<JobSession> Job::RemoveSession(std::uint64_t number) {
@@ -108,7 +109,7 @@ std::optional<JobSession> Job::RemoveSession(std::uint64_t number) {
     sessions_.erase(it);
     changed_.NotifyAll();
   }
-  WriteJournal();
+  Journal().IgnoreError();
   return removed;
 }
 

@@ -137,8 +137,9 @@ Result<v1::RunReply> Supervisor::Run(const Caller& caller,
   if (const Result<std::string> criu = Criu(); criu.ok()) {
     config.set_criu(*criu);
   }
-  job->Update([](JobRecord*) {});
-  Status status = StartPosJob(job, config, fds);
+  // A job that is not on record would be lost to the next posd.
+  Status status = job->Journal();
+  if (status.ok()) status = StartPosJob(job, config, fds);
   if (status.ok()) status = job->WaitStarted(Deadline::AfterMs(kStartMs));
   if (!status.ok()) {
     DropJob(job);
