@@ -142,6 +142,8 @@ Status ControlChannel::Send(std::string_view bytes, std::span<const int> fds) {
     if (errno == EAGAIN) {
       POS_RETURN_IF_ERROR(
           WaitFor(socket_.get(), POLLOUT, kSendTimeoutMs, "send"));
+    } else if (errno == EPIPE || errno == ECONNRESET) {
+      return Closed("the process at the other end is gone");
     } else if (errno != EINTR) {
       return ErrnoStatus(errno, "send on a control channel");
     }

@@ -290,11 +290,11 @@ TEST_F(StoreTest, GcEndsSoonWhenItIsCancelledAndTheNextOneFindsTheRest) {
     steps = 0;
     const auto report = store_->Gc({.cancel = &cancel});
     whole = report.ok();
-    if (!whole) EXPECT_EQ(report.status().code(), Code::kAborted);
+    EXPECT_EQ(report.status().code(), whole ? Code::kOk : Code::kAborted);
     EXPECT_EQ(steps, whole ? steps : after) << "steps after it was cancelled";
     const auto rest = store_->Gc();
     ASSERT_TRUE(rest.ok()) << rest.status().ToString();
-    if (after == 0) EXPECT_EQ(rest->removed_packs, 1u);
+    EXPECT_LE(rest->removed_packs, 1u);
     const auto nothing = store_->Gc();
     ASSERT_TRUE(nothing.ok());
     EXPECT_EQ(nothing->removed_packs, 0u);

@@ -1,4 +1,5 @@
 // pos/base: statuses, byte encoding, files, processes; remoting/control.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
