@@ -26,7 +26,8 @@ namespace pos::ckpt {
 
 class Collector {
  public:
-  explicit Collector(Store* store) : store_(store), hold_(store) {}
+  Collector(Store* store, const GcOptions& options)
+      : store_(store), options_(options), hold_(store) {}
   Result<GcReport> Run();
 
  private:
@@ -44,8 +45,14 @@ class Collector {
   Status PunchDeadExtents();
   Status MarkGroup(std::map<PackId, Pack*>* group);
   Status PunchPack(const Pack& pack);
+  [[nodiscard]] Status GoOn() const {
+    const bool cancelled = options_.cancel != nullptr &&
+                           options_.cancel->load(std::memory_order_relaxed);
+    return cancelled ? Aborted("gc was cancelled") : Status();
+  }
 
   Store* const store_;
+  const GcOptions options_;
   ChunkHold hold_;
   std::vector<std::string> dead_trash_;
   std::vector<Manifest> images_;  // image, sessions and packs only
@@ -101,6 +108,7 @@ Status Collector::Snapshot() {
     packs_[*id] = pack;
   }
   for (const std::string& image : images) {
+    POS_RETURN_IF_ERROR(GoOn());
     Result<Manifest> manifest = store_->ReadManifestOf(image);
     if (!manifest.ok()) {
       report_.held_back =
@@ -117,6 +125,7 @@ Status Collector::Snapshot() {
 
 Status Collector::EmptyTrash() {
   for (const std::string& image : dead_trash_) {
+    POS_RETURN_IF_ERROR(GoOn());
     POS_RETURN_IF_ERROR(RemoveTree(store_->TrashDir(image)));
     store_->Step("gc: image removed");
     ++report_.removed_images;
@@ -140,6 +149,7 @@ Status Collector::RemoveUnusedPacks() {
       ++it;
       continue;
     }
+    POS_RETURN_IF_ERROR(GoOn());
     const std::uint64_t bytes = DiskBytes(it->second.path);
     POS_RETURN_IF_ERROR(RemoveFile(it->second.path));
     store_->Step("gc: pack removed");
@@ -157,7 +167,8 @@ Status Collector::MarkGroup(std::map<PackId, Pack*>* group) {
         [&](const PackRecord& p) { return group->contains(p.pack); });
     if (!concerned) continue;
     for (const SessionRecord& session : image.sessions) {
-      const auto mark = [group](const PackId& id, const ChunkRef& ref) {
+      const auto mark = [this, group](const PackId& id, const ChunkRef& ref) {
+        POS_RETURN_IF_ERROR(GoOn());
         const auto pack = group->find(id);
         if (pack == group->end()) return Status();
         const std::size_t first = ref.place / kBlockBytes;
@@ -176,6 +187,8 @@ Status Collector::MarkGroup(std::map<PackId, Pack*>* group) {
       if (visited.code() == Code::kNoSuch) {
         visited = in(store_->TrashDir(image.image));
       }
+      POS_RETURN_IF_ERROR(GoOn());
+      store_->Step("gc: index read");
       if (visited.ok()) continue;
       POS_LOG(kWarning, "an index cannot be read; its packs are left alone",
               {{"image", image.image}, {"why", visited.ToString()}});
@@ -199,6 +212,7 @@ Status Collector::PunchPack(const Pack& pack) {
     }
     std::size_t end = at;
     while (end < live.size() && !live[end]) ++end;
+    POS_RETURN_IF_ERROR(GoOn());
     const auto from = static_cast<off_t>(at * kBlockBytes);
     const auto to = static_cast<off_t>(end * kBlockBytes);
     at = end;
@@ -256,13 +270,13 @@ Result<GcReport> Collector::Run() {
   return report_;
 }
 
-Result<GcReport> Store::Gc() {
+Result<GcReport> Store::Gc(const GcOptions& options) {
   {
     MutexLock lock(&mu_);
     if (gc_running_) return Busy("a gc is running already", "wait for it");
     gc_running_ = true;
   }
-  Result<GcReport> report = Collector(this).Run();
+  Result<GcReport> report = Collector(this, options).Run();
   MutexLock lock(&mu_);
   gc_running_ = false;
   return report;

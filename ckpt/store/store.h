@@ -140,6 +140,12 @@ struct DiffReport {
   std::vector<std::string> differences;  // in what is not memory, in words
 };
 
+struct GcOptions {
+  // kAborted soon after it is true; what was freed by then stays free, and the
+  // rest is found again.
+  const std::atomic<bool>* cancel = nullptr;
+};
+
 struct GcReport {
   std::uint64_t removed_packs = 0;
   std::uint64_t removed_images = 0;  // out of the trash
@@ -201,7 +207,7 @@ class Store {
   Result<std::vector<std::string>> Expire(uid_t owner, const std::string& job,
                                           std::size_t keep) POS_EXCLUDES(mu_);
   // kBusy while another Gc runs.
-  Result<GcReport> Gc() POS_EXCLUDES(mu_);
+  Result<GcReport> Gc(const GcOptions& options = {}) POS_EXCLUDES(mu_);
 
   // For as long as the lease lives.
   Result<ImageLease> Lease(const std::string& image, const std::string& holder)

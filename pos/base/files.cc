@@ -47,6 +47,9 @@ Status ReplaceFile(const std::string& path, std::string_view content,
   const std::string temporary =
       path + ".tmp." + std::to_string(::getpid()) + "." +
       std::to_string(counter.fetch_add(1, std::memory_order_relaxed));
+  // The name is this process's alone: what has it was left by a dead one that
+  // had the same pid.
+  POS_RETURN_IF_ERROR(RemoveFile(temporary));
   POS_ASSIGN_OR_RETURN(
       UniqueFd fd,
       OpenFile(temporary, O_WRONLY | O_CREAT | O_EXCL | O_TRUNC, mode));

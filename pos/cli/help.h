@@ -82,8 +82,11 @@ Example:
   pos-cli checkpoint train --stop --tag before-upgrade
 
 JSON: {"image", "job", "mode", "reason", "stall_ms", "cpu_dump_ms", "total_ms",
-"live_bytes", "copied_bytes", "written_bytes", "chunks", "unforeseen_chunks"}.
+"live_bytes", "copied_bytes", "written_bytes", "chunks", "unforeseen_chunks",
+"attempts", "attempts_stall_ms"}.
 stall: from the first call held back to the last let go; it contains cpu_dump.
+attempts: to bring the job to rest; attempts_stall: time held back in those that
+failed, not part of stall.
 total: until the image is complete. live: allocated device memory. written: what
 the image takes on disk.)";
 

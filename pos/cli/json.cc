@@ -144,7 +144,9 @@ std::string ToJson(const v1::CheckpointResult& result) {
                {"copied_bytes", result.copied_bytes()},
                {"written_bytes", result.written_bytes()},
                {"chunks", result.chunks()},
-               {"unforeseen_chunks", result.unforeseen_chunks()}});
+               {"unforeseen_chunks", result.unforeseen_chunks()},
+               {"attempts", result.attempts()},
+               {"attempts_stall_ms", Ms(result.attempts_stall_us())}});
 }
 
 std::string ToJson(const v1::RestoreResult& result) {

@@ -4,12 +4,14 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <thread>
 #include <utility>
 
 #include "pos/base/files.h"
 #include "pos/base/log.h"
 #include "pos/daemon/image_info.h"
+#include "pos/job/preflight.h"
 
 namespace pos {
 namespace {
@@ -17,6 +19,7 @@ namespace {
 constexpr std::uint64_t kRunnerMs = 30'000;
 constexpr std::uint64_t kJobMs = 30'000;
 constexpr std::chrono::milliseconds kDumpPoll(10);
+constexpr std::uint64_t kPausePollNs = 20'000'000;
 // A frozen tree waits this long for its verdict; extended while work goes on.
 constexpr std::uint64_t kHoldMs = 120'000;
 // Copying and sealing may take as long as the disk does; each wait is for one
@@ -129,6 +132,7 @@ Result<v1::CheckpointResult> CheckpointRun::Run() {
 
 Status CheckpointRun::Steps() {
   POS_RETURN_IF_ERROR(TakeMembers());
+  POS_RETURN_IF_ERROR(Preflight());
   POS_RETURN_IF_ERROR(OpenDraft());
   POS_RETURN_IF_ERROR(Quiesce());
   POS_RETURN_IF_ERROR(Detach());
@@ -164,6 +168,19 @@ Status CheckpointRun::TakeMembers() {
   return {};
 }
 
+Status CheckpointRun::Preflight() {
+  POS_RETURN_IF_ERROR(Report("preflight"));
+  job::ToJob request;
+  request.mutable_preflight()->add_own_file(
+      supervisor_->options_.host_file_dir + "/pos-");
+  request.mutable_preflight()->set_own_socket(
+      std::filesystem::path(supervisor_->attach_path_).filename());
+  POS_ASSIGN_OR_RETURN(const job::Reply reply, job_->Call(request, {}, kJobMs));
+  const job::Blockers& found = reply.blockers();
+  return job::BlockersToStatus(
+      {found.blocker().begin(), found.blocker().end()});
+}
+
 Status CheckpointRun::OpenDraft() {
   const JobRecord record = job_->record();
   ckpt::DraftOptions options;
@@ -180,18 +197,23 @@ Status CheckpointRun::OpenDraft() {
   return {};
 }
 
-Status CheckpointRun::QuiesceOnce() {
+Status CheckpointRun::QuiesceOnce(std::uint64_t drain_ms) {
+  // A late answer to the attempt before must not be taken for this one's.
+  if (attempts_ > 0)
+    job_->Update([this](JobRecord* r) { epoch_ = ++r->epoch; });
+  const std::uint64_t began_ns = MonotonicNs();
   runner::ToRunner request;
   request.mutable_quiesce()->set_epoch(epoch_);
-  request.mutable_quiesce()->set_drain_ms(tunables_.drain_ms);
+  request.mutable_quiesce()->set_drain_ms(drain_ms);
   const Status status = ForEach([&](Member* member) {
     runner::FromRunner reply;
-    POS_RETURN_IF_ERROR(CallRunner(member, request, {},
-                                   tunables_.drain_ms + kRunnerMs, &reply));
+    POS_RETURN_IF_ERROR(
+        CallRunner(member, request, {}, drain_ms + kRunnerMs, &reply));
     member->quiesced = reply.quiesced();
     member->is_quiesced = true;
     return Status();
   });
+  ++attempts_;
   if (status.ok()) return {};
   // All or none: who is at rest runs on, so that what the others wait for can
   // come.
@@ -202,23 +224,34 @@ Status CheckpointRun::QuiesceOnce() {
     CallRunner(&member, resume, {}, kRunnerMs).IgnoreError();
     member.is_quiesced = false;
   }
+  failed_ns_ += MonotonicNs() - began_ns;
   return status;
 }
 
-Status CheckpointRun::Quiesce() {
-  const SupervisorTunables& options = tunables_;
-  Status status;
-  for (std::uint32_t attempt = 0; attempt <= options.quiesce_retries;
-       ++attempt) {
+Status CheckpointRun::Pause(std::uint64_t ms) {
+  const Deadline until = Deadline::AfterMs(ms);
+  while (!until.Passed()) {
     POS_RETURN_IF_ERROR(Report("quiesce"));
-    status = QuiesceOnce();
+    SleepNs(std::min(until.LeftNs(), kPausePollNs));
+  }
+  return {};
+}
+
+Status CheckpointRun::Quiesce() {
+  const QuiescePlan& plan = tunables_.quiesce;
+  Status status;
+  for (std::uint32_t i = 0; i < plan.attempts(); ++i) {
+    POS_RETURN_IF_ERROR(Report("quiesce"));
+    status = QuiesceOnce(plan.DrainMs(i));
     if (status.ok()) break;
     if (status.code() != Code::kTimeout && status.code() != Code::kBusy) {
       return status;
     }
-    SleepNs(options.quiesce_backoff_ms * 1'000'000 << attempt);
+    POS_RETURN_IF_ERROR(Pause(plan.PauseMs(i)));
   }
-  POS_RETURN_IF_ERROR(status);
+  POS_RETURN_IF_ERROR(status.WithContext(
+      "the job does not come to rest, " + std::to_string(attempts_) +
+      " attempts of up to " + std::to_string(plan.drain_ms) + " ms"));
   for (const Member& member : members_) {
     const std::uint64_t at = member.quiesced.gate_closed_ns();
     if (gate_closed_ns_ == 0 || at < gate_closed_ns_) gate_closed_ns_ = at;
@@ -478,6 +511,8 @@ v1::CheckpointResult CheckpointRun::MakeResult() const {
   result.set_written_bytes(totals.written_bytes);
   result.set_chunks(totals.chunks);
   result.set_unforeseen_chunks(totals.unforeseen_chunks);
+  result.set_attempts(attempts_);
+  result.set_attempts_stall_us(failed_ns_ / 1000);
   return result;
 }
 

@@ -1,5 +1,6 @@
 // One checkpoint of one job, from request to sealed image or abort.
 //
+//   preflight what CRIU cannot carry is refused; the job has not noticed
 //   quiesce   every session: gate closed, device at rest, calls pending
 //   detach    every client leaves all that it shares
 //   dump      CRIU stops and saves the process tree; meanwhile each runner
@@ -49,8 +50,12 @@ class CheckpointRun {
 
   Status Steps();
   Status TakeMembers();
+  // What CRIU would refuse, asked while the job still runs undisturbed.
+  Status Preflight();
   Status Quiesce();
-  Status QuiesceOnce();
+  Status QuiesceOnce(std::uint64_t drain_ms);
+  // Lets the job run for a while before the next attempt.
+  Status Pause(std::uint64_t ms);
   Status Detach();
   Status OpenDraft();
   Status DumpAndCopy();
@@ -95,6 +100,8 @@ class CheckpointRun {
   std::uint64_t frozen_us_ = 0;  // from the Dump request on
   std::uint64_t gate_closed_ns_ = 0;
   std::uint64_t gate_opened_ns_ = 0;
+  std::uint32_t attempts_ = 0;   // to bring the job to rest
+  std::uint64_t failed_ns_ = 0;  // that it stood still in those that failed
 };
 
 }  // namespace pos

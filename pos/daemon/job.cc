@@ -29,9 +29,9 @@ JobRecord Job::record() const {
   return record_;
 }
 
-void Job::WriteJournal() {
+Status Job::Journal() {
   MutexLock journal(&journal_mu_);
-  if (retired_) return;
+  if (retired_) return {};
   std::string text;
   {
     MutexLock lock(&mu_);
@@ -46,6 +46,7 @@ void Job::WriteJournal() {
     POS_LOG(kError, "cannot write the journal",
             {{"job", name_}, {"why", status.ToString()}});
   }
+  return status;
 }
 
 void Job::Retire() {
@@ -59,7 +60,7 @@ void Job::Update(const std::function<void(JobRecord*)>& change) {
     change(&record_);
     changed_.NotifyAll();
   }
-  WriteJournal();
+  Journal().IgnoreError();
 }
 
 std::vector<JobSession> Job::sessions() const {
@@ -67,12 +68,12 @@ std::vector<JobSession> Job::sessions() const {
   return sessions_;
 }
 
-void Job::AddSession(JobSession session) {
+Status Job::AddSession(JobSession session) {
   {
     MutexLock lock(&mu_);
     sessions_.push_back(std::move(session));
   }
-  WriteJournal();
+  return Journal();
 }
 
 void Job::SetSessions(std::vector<JobSession> sessions) {
@@ -81,7 +82,7 @@ void Job::SetSessions(std::vector<JobSession> sessions) {
     sessions_ = std::move(sessions);
     changed_.NotifyAll();
   }
-  WriteJournal();
+  Journal().IgnoreError();
 }
 
 void Job::UpdateSession(std::uint64_t number,
@@ -93,7 +94,7 @@ void Job::UpdateSession(std::uint64_t number,
     }
     changed_.NotifyAll();
   }
-  WriteJournal();
+  Journal().IgnoreError();
 }
 
 std::optional<JobSession> Job::RemoveSession(std::uint64_t number) {
@@ -108,7 +109,7 @@ std::optional<JobSession> Job::RemoveSession(std::uint64_t number) {
     sessions_.erase(it);
     changed_.NotifyAll();
   }
-  WriteJournal();
+  Journal().IgnoreError();
   return removed;
 }
 
@@ -161,32 +162,52 @@ void Job::AckExit() {
   if (client != nullptr) client->AckExit().IgnoreError();
 }
 
+void Job::OnStarted(const job::ProgramStarted& started) {
+  Update([&](JobRecord* r) {
+    r->pid = started.pid();
+    r->init_pid = started.init_pid();
+    r->ns_pid = started.ns_pid();
+    if (r->state == "starting") r->state = "running";
+    // Update holds the lock of these, too.
+    mu_.AssertHeld();
+    started_ = true;
+    restore_us_ = started.restore_us();
+  });
+  for (const std::string& note : started.note()) {
+    POS_LOG(kWarning, note, {{"job", name_}});
+  }
+}
+
+void Job::OnStartFailed(const job::StatusMessage& error) {
+  Update([&](JobRecord* r) {
+    mu_.AssertHeld();
+    start_error_ =
+        Status(CodeFromName(error.code()), error.message(), error.hint());
+    r->state = "failed";
+    r->message = error.message();
+  });
+}
+
+void Job::OnEnded(const job::ProgramEnded& ended) {
+  Update([&](JobRecord* r) {
+    const bool ran = ended.reason() != job::ProgramEnded::START_FAILED &&
+                     ended.reason() != job::ProgramEnded::LOST;
+    // Stopped: it waits in its image.
+    r->state = !ran ? "failed" : r->end_after_checkpoint ? "stopped" : "exited";
+    r->has_exit_code = true;
+    r->exit_code = ended.exit_code();
+    r->pid = 0;
+    r->message = ended.message();
+  });
+}
+
 void Job::OnEvent(const job::Event& event) {
   switch (event.event_case()) {
     case job::Event::kStarted:
-      Update([&](JobRecord* r) {
-        r->pid = event.started().pid();
-        r->init_pid = event.started().init_pid();
-        r->ns_pid = event.started().ns_pid();
-        if (r->state == "starting") r->state = "running";
-        // Update holds the lock of these, too.
-        mu_.AssertHeld();
-        started_ = true;
-        restore_us_ = event.started().restore_us();
-      });
-      for (const std::string& note : event.started().note()) {
-        POS_LOG(kWarning, note, {{"job", name_}});
-      }
+      OnStarted(event.started());
       break;
     case job::Event::kStartFailed:
-      Update([&](JobRecord* r) {
-        mu_.AssertHeld();
-        start_error_ =
-            Status(CodeFromName(event.start_failed().code()),
-                   event.start_failed().message(), event.start_failed().hint());
-        r->state = "failed";
-        r->message = event.start_failed().message();
-      });
+      OnStartFailed(event.start_failed());
       break;
     case job::Event::kFrozen: {
       MutexLock lock(&mu_);
@@ -203,22 +224,9 @@ void Job::OnEvent(const job::Event& event) {
       changed_.NotifyAll();
       break;
     }
-    case job::Event::kEnded: {
-      const job::ProgramEnded& ended = event.ended();
-      Update([&](JobRecord* r) {
-        const bool ran = ended.reason() != job::ProgramEnded::START_FAILED &&
-                         ended.reason() != job::ProgramEnded::LOST;
-        // Stopped: it waits in its image.
-        r->state = !ran                      ? "failed"
-                   : r->end_after_checkpoint ? "stopped"
-                                             : "exited";
-        r->has_exit_code = true;
-        r->exit_code = ended.exit_code();
-        r->pid = 0;
-        r->message = ended.message();
-      });
+    case job::Event::kEnded:
+      OnEnded(event.ended());
       break;
-    }
     case job::Event::kCallerGone:
       POS_LOG(kInfo, "the job's caller is gone",
               {{"job", name_},

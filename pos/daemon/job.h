@@ -47,6 +47,9 @@ class Job {
   // Changes the record and writes the journal. A journal that cannot be written
   // is logged, and the change holds: the job is more important than its
   // journal, and the next change tries again.
+  // Writes the record down. What follows from it must not happen when that
+  // fails; Update and the like only log it, and the next change tries again.
+  Status Journal() POS_EXCLUDES(mu_, journal_mu_);
   void Update(const std::function<void(JobRecord*)>& change)
       POS_EXCLUDES(mu_, journal_mu_);
 
@@ -56,7 +59,8 @@ class Job {
 
   // Sessions.
   [[nodiscard]] std::vector<JobSession> sessions() const POS_EXCLUDES(mu_);
-  void AddSession(JobSession session) POS_EXCLUDES(mu_, journal_mu_);
+  // Not OK: it is added, but a later posd would not know of it.
+  Status AddSession(JobSession session) POS_EXCLUDES(mu_, journal_mu_);
   // In the place of those that are known: what a journal named.
   void SetSessions(std::vector<JobSession> sessions)
       POS_EXCLUDES(mu_, journal_mu_);
@@ -122,7 +126,9 @@ class Job {
   [[nodiscard]] std::uint64_t restore_us() const POS_EXCLUDES(mu_);
 
  private:
-  void WriteJournal() POS_EXCLUDES(mu_, journal_mu_);
+  void OnStarted(const job::ProgramStarted& started) POS_EXCLUDES(mu_);
+  void OnStartFailed(const job::StatusMessage& error) POS_EXCLUDES(mu_);
+  void OnEnded(const job::ProgramEnded& ended) POS_EXCLUDES(mu_);
   template <typename Condition>
   bool WaitUntil(const Condition& condition, const Deadline& until,
                  const std::function<bool()>& cancelled) POS_EXCLUDES(mu_);

@@ -41,86 +41,93 @@ std::string Unpack(const std::string& text) {
   return bytes;
 }
 
-Json EncodeSession(const SessionRecordEntry& s) {
-  return Json{{"session", s.session},
-              {"runner", s.runner},
-              {"client_pid", s.client_pid},
-              {"client_ns_pid", s.client_ns_pid},
-              {"verdict_address", s.verdict_address},
-              {"host_file", s.host_file}};
+// Texts that may be any bytes.
+struct Bytes {
+  std::string* text;
+};
+
+// Every field, once: `visit(name, &member)`. Writer and reader follow from it.
+template <typename Visit>
+void VisitFields(SessionRecordEntry* s, const Visit& visit) {
+  visit("session", &s->session);
+  visit("runner", &s->runner);
+  visit("client_pid", &s->client_pid);
+  visit("client_ns_pid", &s->client_ns_pid);
+  visit("verdict_address", &s->verdict_address);
+  visit("host_file", &s->host_file);
 }
 
-SessionRecordEntry DecodeSession(const Json& j) {
-  SessionRecordEntry s;
-  j.at("session").get_to(s.session);
-  j.at("runner").get_to(s.runner);
-  j.at("client_pid").get_to(s.client_pid);
-  j.at("client_ns_pid").get_to(s.client_ns_pid);
-  j.at("verdict_address").get_to(s.verdict_address);
-  j.at("host_file").get_to(s.host_file);
-  return s;
+template <typename Visit>
+void VisitFields(JobRecord* r, const Visit& visit) {
+  visit("name", &r->name);
+  visit("uid", &r->uid);
+  visit("gid", &r->gid);
+  visit("cwd", Bytes{&r->cwd});
+  visit("devices", &r->devices);
+  visit("state", &r->state);
+  visit("detached", &r->detached);
+  visit("started_at", &r->started_at);
+  visit("lineage", &r->lineage);
+  visit("pid", &r->pid);
+  visit("ns_pid", &r->ns_pid);
+  visit("init_pid", &r->init_pid);
+  visit("has_exit_code", &r->has_exit_code);
+  visit("exit_code", &r->exit_code);
+  visit("message", Bytes{&r->message});
+  visit("image", &r->image);
+  visit("epoch", &r->epoch);
+  visit("end_after_checkpoint", &r->end_after_checkpoint);
+  visit("next_session", &r->next_session);
 }
+
+struct Writer {
+  Json* json;
+  template <typename T>
+  void operator()(const char* name, const T* member) const {
+    (*json)[name] = *member;
+  }
+  void operator()(const char* name, Bytes bytes) const {
+    (*json)[name] = Pack(*bytes.text);
+  }
+};
+
+struct Reader {
+  const Json* json;
+  template <typename T>
+  void operator()(const char* name, T* member) const {
+    json->at(name).get_to(*member);
+  }
+  void operator()(const char* name, Bytes bytes) const {
+    *bytes.text = Unpack(json->at(name).get<std::string>());
+  }
+};
 
 JobRecord DecodeFields(const Json& j) {
   JobRecord r;
-  j.at("name").get_to(r.name);
-  j.at("uid").get_to(r.uid);
-  j.at("gid").get_to(r.gid);
+  VisitFields(&r, Reader{&j});
   for (const Json& arg : j.at("argv")) {
     r.argv.push_back(Unpack(arg.get<std::string>()));
   }
-  r.cwd = Unpack(j.at("cwd").get<std::string>());
-  j.at("devices").get_to(r.devices);
-  j.at("state").get_to(r.state);
-  j.at("detached").get_to(r.detached);
-  j.at("started_at").get_to(r.started_at);
-  j.at("lineage").get_to(r.lineage);
-  j.at("pid").get_to(r.pid);
-  j.at("ns_pid").get_to(r.ns_pid);
-  j.at("init_pid").get_to(r.init_pid);
-  j.at("has_exit_code").get_to(r.has_exit_code);
-  j.at("exit_code").get_to(r.exit_code);
-  j.at("message").get_to(r.message);
-  j.at("image").get_to(r.image);
-  for (const Json& s : j.at("sessions")) {
-    r.sessions.push_back(DecodeSession(s));
+  for (const Json& session : j.at("sessions")) {
+    VisitFields(&r.sessions.emplace_back(), Reader{&session});
   }
-  j.at("epoch").get_to(r.epoch);
-  j.at("end_after_checkpoint").get_to(r.end_after_checkpoint);
-  j.at("next_session").get_to(r.next_session);
   return r;
 }
 
 }  // namespace
 
-std::string EncodeJobRecord(const JobRecord& r) {
+std::string EncodeJobRecord(const JobRecord& record) {
+  JobRecord r = record;
+  Json j;
+  VisitFields(&r, Writer{&j});
   Json argv = Json::array();
   for (const std::string& arg : r.argv) argv.push_back(Pack(arg));
+  j["argv"] = std::move(argv);
   Json sessions = Json::array();
-  for (const SessionRecordEntry& s : r.sessions) {
-    sessions.push_back(EncodeSession(s));
+  for (SessionRecordEntry& s : r.sessions) {
+    VisitFields(&s, Writer{&sessions.emplace_back()});
   }
-  const Json j{{"name", r.name},
-               {"uid", r.uid},
-               {"gid", r.gid},
-               {"argv", std::move(argv)},
-               {"cwd", Pack(r.cwd)},
-               {"devices", r.devices},
-               {"state", r.state},
-               {"detached", r.detached},
-               {"started_at", r.started_at},
-               {"lineage", r.lineage},
-               {"pid", r.pid},
-               {"ns_pid", r.ns_pid},
-               {"init_pid", r.init_pid},
-               {"has_exit_code", r.has_exit_code},
-               {"exit_code", r.exit_code},
-               {"message", Pack(r.message)},
-               {"image", r.image},
-               {"sessions", std::move(sessions)},
-               {"epoch", r.epoch},
-               {"end_after_checkpoint", r.end_after_checkpoint},
-               {"next_session", r.next_session}};
+  j["sessions"] = std::move(sessions);
   return j.dump(1);
 }
 

@@ -178,6 +178,7 @@ int Main(const Flags& flags) {
   ServeUntilSignal(flags, &*config, &supervisor, signals);
   NotifySystemd("STOPPING=1");
   POS_LOG(kInfo, "posd ends", {{"keep_jobs", flags.keep_jobs ? "yes" : "no"}});
+  supervisor.BeginEnd();
   // Before the service: who waits for a job is told how it ended.
   if (!flags.keep_jobs) supervisor.EndJobs();
   const Status stopped = (*service)->Stop();

@@ -82,21 +82,31 @@ void Supervisor::RecoverJob(const std::string& name,
   Result<std::unique_ptr<job::JobClient>> client =
       job::JobClient::Connect(job->directory(), HandlersFor(job));
   if (!client.ok()) {
-    const Result<job::ProgramEnded> ended = job::ReadExitFile(job->directory());
-    if (ended.ok()) {
-      job::Event event;
-      *event.mutable_ended() = *ended;
-      job->OnEvent(event);
-    } else {
-      job->OnLost("pos-job ended while posd was away");
-    }
-    // A pos-job that was killed left its socket.
-    RemoveFile(JoinPath(job->directory(), "job.sock")).IgnoreError();
-    EndSessions(job);
+    RecordEndWithoutPosJob(job);
     return;
   }
   const job::Hello hello = (*client)->hello();
   job->SetClient(std::move(*client));
+  TakeOver(job, *record, hello, lost);
+}
+
+void Supervisor::RecordEndWithoutPosJob(const JobPtr& job) {
+  const Result<job::ProgramEnded> ended = job::ReadExitFile(job->directory());
+  if (ended.ok()) {
+    job::Event event;
+    *event.mutable_ended() = *ended;
+    job->OnEvent(event);
+  } else {
+    job->OnLost("pos-job ended while posd was away");
+  }
+  // A pos-job that was killed left its socket.
+  RemoveFile(JoinPath(job->directory(), "job.sock")).IgnoreError();
+  EndSessions(job);
+}
+
+void Supervisor::TakeOver(const JobPtr& job, const JobRecord& record,
+                          const job::Hello& hello,
+                          const std::vector<JobSession>& lost) {
   if (hello.has_ended()) {
     job::Event event;
     *event.mutable_ended() = hello.ended();
@@ -109,12 +119,10 @@ void Supervisor::RecoverJob(const std::string& name,
     if (hello.pid() != 0) r->pid = hello.pid();
     if (hello.ns_pid() != 0) r->ns_pid = hello.ns_pid();
   });
-  POS_LOG(kInfo, "job taken over", {{"job", name}, {"state", record->state}});
+  POS_LOG(kInfo, "job taken over",
+          {{"job", job->name()}, {"state", record.state}});
   const bool restoring =
-      record->state == "restoring" || record->state == "starting";
-  const bool held = hello.state() == job::Hello::DUMPING ||
-                    hello.state() == job::Hello::FROZEN ||
-                    hello.state() == job::Hello::RESUMING;
+      record.state == "restoring" || record.state == "starting";
   if (restoring && hello.state() != job::Hello::RUNNING) {
     SendSignal(job, SIGKILL, true).IgnoreError();
     job->WaitEnded(Deadline::AfterMs(kRequestMs), nullptr);
@@ -122,39 +130,47 @@ void Supervisor::RecoverJob(const std::string& name,
     DropJob(job);
     return;
   }
+  const bool held = hello.state() == job::Hello::DUMPING ||
+                    hello.state() == job::Hello::FROZEN ||
+                    hello.state() == job::Hello::RESUMING;
   // The rest takes as long as CRIU does, and posd serves meanwhile.
   if (!job->TryBegin("taking over").ok()) return;
   tasks_->Post([this, job, held, lost] {
-    Status status;
-    const JobRecord r = job->record();
-    if (held) {
-      status = job->LetGo(
-          r.end_after_checkpoint ? job::Verdict::KILL : job::Verdict::ABORT,
-          tunables().criu_dump_ms);
-      if (!status.ok()) {
-        POS_LOG(kError, "a stopped job could not be let go",
-                {{"job", job->name()}, {"why", status.ToString()}});
-      }
-    }
-    for (const JobSession& session : job->sessions()) {
-      if (session.ready || r.end_after_checkpoint) continue;
-      status = WriteVerdict(job, session, r.epoch);
-      if (!status.ok()) {
-        POS_LOG(kError, "a session could not be resumed",
-                {{"job", job->name()}, {"why", status.ToString()}});
-      }
-    }
-    // Their clients may wait for a word: they come, and are told.
-    for (const JobSession& session : lost) {
-      if (session.record.verdict_address == 0) continue;
-      WriteVerdict(job, session, r.epoch).IgnoreError();
-    }
-    job->Update([](JobRecord* j) {
-      if (j->alive()) j->state = "running";
-      j->end_after_checkpoint = false;
-    });
+    UndoInterrupted(job, held, lost);
     job->End();
     if (!job->record().alive()) EndSessions(job);
+  });
+}
+
+void Supervisor::UndoInterrupted(const JobPtr& job, bool held,
+                                 const std::vector<JobSession>& lost) {
+  Status status;
+  const JobRecord r = job->record();
+  if (held) {
+    status = job->LetGo(
+        r.end_after_checkpoint ? job::Verdict::KILL : job::Verdict::ABORT,
+        tunables().criu_dump_ms);
+    if (!status.ok()) {
+      POS_LOG(kError, "a stopped job could not be let go",
+              {{"job", job->name()}, {"why", status.ToString()}});
+    }
+  }
+  for (const JobSession& session : job->sessions()) {
+    if (session.ready || r.end_after_checkpoint) continue;
+    status = WriteVerdict(job, session, r.epoch);
+    if (!status.ok()) {
+      POS_LOG(kError, "a session could not be resumed",
+              {{"job", job->name()}, {"why", status.ToString()}});
+    }
+  }
+  // Their clients may wait for a word: they come, and are told.
+  for (const JobSession& session : lost) {
+    if (session.record.verdict_address == 0) continue;
+    WriteVerdict(job, session, r.epoch).IgnoreError();
+  }
+  job->Update([](JobRecord* j) {
+    if (j->alive()) j->state = "running";
+    j->end_after_checkpoint = false;
   });
 }
 

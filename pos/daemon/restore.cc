@@ -189,8 +189,7 @@ Status RestoreRun::MakeJob() {
                                 manifest.job.log_bytes, &continues_));
   POS_RETURN_IF_ERROR(job_->TryBegin("a restore"));
   job_->SetAttachClosed(true);
-  job_->Update([](JobRecord*) {});
-  return {};
+  return job_->Journal();
 }
 
 Status RestoreRun::MakeMembers() {
@@ -218,8 +217,9 @@ Status RestoreRun::MakeMembers() {
       return ErrnoStatus(error, record.host_file);
     }
     next_session = std::max(next_session, record.session + 1);
-    job_->AddSession(member.session);
+    const Status added = job_->AddSession(member.session);
     members_.push_back(std::move(member));
+    POS_RETURN_IF_ERROR(added);
   }
   job_->Update([&](JobRecord* r) { r->next_session = next_session; });
   return {};

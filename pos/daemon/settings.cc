@@ -37,9 +37,10 @@ SupervisorTunables TunablesOf(const conf::Config& config) {
   t.compress = std::string(conf::Word(config.ckpt_compress()));
   t.write_depth = static_cast<std::uint32_t>(config.ckpt_write_depth());
   t.incremental = config.ckpt_incremental();
-  t.drain_ms = config.quiesce_drain_ms();
-  t.quiesce_retries = static_cast<std::uint32_t>(config.quiesce_retries());
-  t.quiesce_backoff_ms = config.quiesce_backoff_ms();
+  t.quiesce.first_drain_ms = config.quiesce_first_drain_ms();
+  t.quiesce.drain_ms = config.quiesce_drain_ms();
+  t.quiesce.retries = static_cast<std::uint32_t>(config.quiesce_retries());
+  t.quiesce.backoff_ms = config.quiesce_backoff_ms();
   t.criu_dump_ms = config.criu_dump_timeout_ms();
   t.criu_restore_ms = config.criu_restore_timeout_ms();
   t.stop_grace_ms = config.stop_grace_ms();

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "pos/base/clock.h"
+#include "remoting/control/channel.h"
 
 namespace pos {
 namespace {
@@ -104,20 +105,6 @@ Status AwaitReply(int socket, const Deadline& deadline) {
       return Exists("the ticket is in use");
   }
   return Proto("posd's answer to the offer is not known here");
-}
-
-// All descriptors of a received message.
-void TakeFds(msghdr* header, std::vector<UniqueFd>* fds) {
-  for (cmsghdr* c = CMSG_FIRSTHDR(header); c != nullptr;
-       c = CMSG_NXTHDR(header, c)) {
-    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
-    const std::size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (std::size_t i = 0; i < count; ++i) {
-      int fd = -1;
-      std::memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
-      fds->emplace_back(fd);
-    }
-  }
 }
 
 }  // namespace

@@ -24,6 +24,7 @@
 #include "pos/daemon/device_table.h"
 #include "pos/daemon/event_loop.h"
 #include "pos/daemon/job.h"
+#include "pos/daemon/quiesce_plan.h"
 #include "pos/daemon/runner_pool.h"
 #include "pos/daemon/task_pool.h"
 #include "remoting/wire/attach.h"
@@ -35,9 +36,7 @@ struct SupervisorTunables {
   std::string compress = "auto";
   std::uint32_t write_depth = 4;
   bool incremental = true;
-  std::uint64_t drain_ms = 2000;
-  std::uint32_t quiesce_retries = 5;
-  std::uint64_t quiesce_backoff_ms = 200;
+  QuiescePlan quiesce;
   std::uint64_t criu_dump_ms = 300'000;
   std::uint64_t criu_restore_ms = 300'000;
   std::uint64_t stop_grace_ms = 10'000;
@@ -72,6 +71,9 @@ class Supervisor : public ControlApi {
 
   // Opens the store, finds what an earlier posd left behind, serves attaches.
   Status Start();
+  // Lets go of what can wait for the next posd. Before anything else of the
+  // end.
+  void BeginEnd() { leaving_soon_.store(true); }
   // Starts no job any more, cancels checkpoints and restores, stops the jobs.
   // Who waits for one still learns how it ended.
   void EndJobs() POS_EXCLUDES(mu_);
@@ -126,6 +128,15 @@ class Supervisor : public ControlApi {
   void SweepHostFiles() POS_EXCLUDES(mu_);
   void RecoverJob(const std::string& name,
                   std::vector<RunnerPool::Found>* runners);
+  // The job ended while no posd was there.
+  void RecordEndWithoutPosJob(const JobPtr& job);
+  // The job's pos-job has answered; `lost`: sessions without a runner.
+  void TakeOver(const JobPtr& job, const JobRecord& record,
+                const job::Hello& hello, const std::vector<JobSession>& lost);
+  // What a checkpoint left half-done is put back: the tree runs (or ends, when
+  // its image is there), clients come back. `held`: by a dump.
+  void UndoInterrupted(const JobPtr& job, bool held,
+                       const std::vector<JobSession>& lost);
   // Returns those whose runner is gone.
   std::vector<JobSession> RecoverSessions(
       const JobPtr& job, const JobRecord& record,
@@ -158,6 +169,11 @@ class Supervisor : public ControlApi {
   void OnJobEvent(const JobPtr& job, const job::Event& event);
   void OnJobEnded(const JobPtr& job);
   std::vector<std::string> JobEnvironment(const v1::RunRequest& request) const;
+  // What a request says that does not depend on the name it will get.
+  Result<JobRecord> NewRecord(const Caller& caller,
+                              const v1::RunRequest& request) const;
+  void FillProgram(const Caller& caller, const v1::RunRequest& request,
+                   job::StartProgram* start) const;
   void EndSessions(const JobPtr& job);
   Status SendSignal(const JobPtr& job, int signal, bool everyone);
 
@@ -223,6 +239,8 @@ class Supervisor : public ControlApi {
   // Connections are closed from here on: that says nothing about their jobs.
   std::atomic<bool> leaving_{false};
   std::atomic<bool> ending_{false};
+  // Work that the next posd can do as well is given up.
+  std::atomic<bool> leaving_soon_{false};
   Mutex mu_;
   SupervisorTunables tunables_ POS_GUARDED_BY(mu_);
   std::map<std::string, JobPtr> jobs_ POS_GUARDED_BY(mu_);
@@ -238,6 +256,7 @@ class Supervisor : public ControlApi {
   bool garbage_running_ POS_GUARDED_BY(mu_) = false;
 };
 
+void FillWindow(const v1::WindowSize& from, job::WindowSize* to);
 [[nodiscard]] v1::JobState JobStateOf(const std::string& name);
 
 }  // namespace pos

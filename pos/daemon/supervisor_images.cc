@@ -98,7 +98,7 @@ Result<v1::VerifyResult> Supervisor::VerifyImage(
     p.set_phase("verify");
     p.set_done_bytes(bytes);
     p.set_total_bytes(summary.live_bytes);
-    if (!progress(p)) cancel.store(true);
+    if (!progress(p) || leaving_soon_.load()) cancel.store(true);
   };
   POS_ASSIGN_OR_RETURN(const ckpt::VerifyReport report,
                        store_->Verify(image, options));
@@ -135,8 +135,11 @@ void Supervisor::CollectGarbage() {
         if (!garbage_wanted_) return;
         garbage_wanted_ = false;
       }
-      const Result<ckpt::GcReport> report = store_->Gc();
-      if (!report.ok()) {
+      const Result<ckpt::GcReport> report =
+          store_->Gc({.cancel = &leaving_soon_});
+      if (report.status().code() == Code::kAborted) {
+        POS_LOG(kInfo, "the next posd frees the space of removed images");
+      } else if (!report.ok()) {
         POS_LOG(kError, "space of removed images could not be freed",
                 {{"why", report.status().ToString()}});
       } else if (report->removed_images + report->removed_packs != 0) {

@@ -1,4 +1,5 @@
-// Jobs: run, wait, signal, ps, logs, stop.
+// Jobs: their table and their end; wait, signal, ps, logs, stop. How one
+// starts: supervisor_run.cc.
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -19,7 +20,6 @@
 namespace pos {
 namespace {
 
-constexpr std::uint64_t kStartMs = 30'000;
 constexpr std::uint64_t kRequestMs = 10'000;
 constexpr std::uint64_t kLogPollNs = 100'000'000;
 
@@ -38,16 +38,6 @@ constexpr std::array<StateRow, 9> kStates = {{
     {v1::EXITED, "exited"},
     {v1::FAILED, "failed"},
 }};
-
-// A job's name from its program: "python3" of "/usr/bin/python3".
-std::string NameOf(const std::string& program) {
-  std::string name = std::filesystem::path(program).filename();
-  for (char& c : name) {
-    if (!IsSafeName(std::string("a") + c)) c = '_';
-  }
-  name = name.substr(0, 40);
-  return IsSafeName(name) ? name : "job";
-}
 
 std::uint64_t LogBytes(const Job& job) {
   const Result<std::uint64_t> bytes = FileSize(job.LogPath());
@@ -220,24 +210,6 @@ void Supervisor::EndSessions(const JobPtr& job) {
   }
 }
 
-std::vector<std::string> Supervisor::JobEnvironment(
-    const v1::RunRequest& request) const {
-  std::vector<std::string> environment;
-  std::string library_path = shim_dir_;
-  for (const std::string& entry : request.environment()) {
-    constexpr std::string_view kPath = "LD_LIBRARY_PATH=";
-    if (entry.starts_with(kPath)) {
-      const std::string rest = entry.substr(kPath.size());
-      if (!rest.empty()) library_path += ":" + rest;
-    } else if (!entry.starts_with("POS_ATTACH=")) {
-      environment.push_back(entry);
-    }
-  }
-  environment.push_back("LD_LIBRARY_PATH=" + library_path);
-  environment.push_back("POS_ATTACH=" + attach_path_);
-  return environment;
-}
-
 Status Supervisor::StartPosJob(const JobPtr& job, const job::JobConfig& config,
                                std::span<const int> fds) {
   POS_ASSIGN_OR_RETURN(
@@ -250,94 +222,6 @@ Status Supervisor::StartPosJob(const JobPtr& job, const job::JobConfig& config,
     if (init_pid != 0) r->init_pid = init_pid;  // else it comes with Started
   });
   return {};
-}
-
-Result<v1::RunReply> Supervisor::Run(const Caller& caller,
-                                     const v1::RunRequest& request,
-                                     StdioFds stdio) {
-  if (request.argv_size() == 0 || request.argv(0).empty()) {
-    return Invalid("no program is named", "pos-cli run -- PROGRAM ARGS");
-  }
-  JobRecord record;
-  record.name =
-      request.name().empty() ? NameOf(request.argv(0)) : request.name();
-  if (!IsSafeName(record.name)) {
-    return Invalid("'" + record.name + "' cannot be a job's name",
-                   "use letters, digits, '.', '_' and '-', at most 64");
-  }
-  POS_ASSIGN_OR_RETURN(record.devices, devices_->Choose(request.device()));
-  record.uid = caller.uid;
-  record.gid = caller.gid;
-  record.argv.assign(request.argv().begin(), request.argv().end());
-  record.cwd = request.directory();
-  record.state = "starting";
-  record.started_at = WallClockMs();
-  std::array<std::byte, 8> lineage;
-  RandomBytes(lineage);
-  record.lineage = HexBytes(lineage);
-  record.detached =
-      !stdio.in.valid() && !stdio.out.valid() && !stdio.err.valid();
-
-  job::JobConfig config;
-  job::StartProgram* const start = config.mutable_start();
-  for (const std::string& arg : request.argv()) start->add_argv(arg);
-  for (const std::string& entry : JobEnvironment(request)) {
-    start->add_environment(entry);
-  }
-  start->set_directory(request.directory());
-  start->set_uid(caller.uid);
-  start->set_gid(caller.gid);
-  for (const gid_t group : caller.groups) start->add_groups(group);
-  start->set_umask(request.umask());
-  for (const v1::ResourceLimit& limit : request.limits()) {
-    job::ResourceLimit* const l = start->add_limits();
-    l->set_resource(limit.resource());
-    l->set_soft(limit.soft());
-    l->set_hard(limit.hard());
-  }
-  std::vector<int> fds;
-  job::Stdio* const streams = config.mutable_stdio();
-  const auto add = [&fds](const UniqueFd& fd) -> std::uint32_t {
-    if (!fd.valid()) return 0;
-    fds.push_back(fd.get());
-    return static_cast<std::uint32_t>(fds.size());
-  };
-  streams->set_stdin_fd(add(stdio.in));
-  streams->set_stdout_fd(add(stdio.out));
-  streams->set_stderr_fd(add(stdio.err));
-  streams->set_log_attached(true);
-  streams->set_caller_gone(job::Stdio::BREAK_PIPE);
-  streams->set_stdin_paused(request.stdin_paused());
-  if (request.has_window()) {
-    streams->mutable_window()->set_rows(request.window().rows());
-    streams->mutable_window()->set_columns(request.window().columns());
-    streams->mutable_window()->set_x_pixels(request.window().x_pixels());
-    streams->mutable_window()->set_y_pixels(request.window().y_pixels());
-  }
-
-  // A name that the user chose is his; one that was made up may be counted on.
-  POS_ASSIGN_OR_RETURN(
-      const JobPtr job,
-      NewJob(record, request.name().empty() ? NamePolicy::kNextUnused
-                                            : NamePolicy::kExact));
-  config.set_name(job->name());
-  config.set_directory(job->directory());
-  if (const Result<std::string> criu = Criu(); criu.ok()) {
-    config.set_criu(*criu);
-  }
-  job->Update([](JobRecord*) {});
-  Status status = StartPosJob(job, config, fds);
-  if (status.ok()) status = job->WaitStarted(Deadline::AfterMs(kStartMs));
-  if (!status.ok()) {
-    DropJob(job);
-    return status;
-  }
-  const JobRecord started = job->record();
-  v1::RunReply reply;
-  reply.set_job(job->name());
-  reply.set_pid(started.pid);
-  reply.set_ns_pid(started.ns_pid);
-  return reply;
 }
 
 Result<v1::WaitReply> Supervisor::Wait(const Caller& caller,
@@ -377,11 +261,7 @@ Status Supervisor::SetTerminal(const Caller& caller,
   POS_ASSIGN_OR_RETURN(const JobPtr job, FindJob(caller, request.job()));
   if (request.has_window()) {
     job::ToJob message;
-    job::WindowSize* const window = message.mutable_window();
-    window->set_rows(request.window().rows());
-    window->set_columns(request.window().columns());
-    window->set_x_pixels(request.window().x_pixels());
-    window->set_y_pixels(request.window().y_pixels());
+    FillWindow(request.window(), message.mutable_window());
     POS_RETURN_IF_ERROR(job->Call(message, {}, kRequestMs).status());
   }
   if (request.set_stdin()) {

@@ -15,6 +15,9 @@ namespace {
 constexpr std::uint64_t kReturnMs = 60'000;
 // How often it is looked whether those who are waited for still live.
 constexpr std::uint64_t kReturnSliceMs = 50;
+// A session that is gone while its process still runs: the process is just
+// ending, or the runner has died, which this tells from that.
+constexpr std::uint64_t kGoneNs = 1'000'000'000;
 
 }  // namespace
 
@@ -37,7 +40,14 @@ Status Supervisor::BringBack(const JobPtr& job,
       return status;
     }
   }
+  const auto lost = [&](const JobSession* session) {
+    const std::vector<JobSession> left = job->sessions();
+    return std::none_of(left.begin(), left.end(), [&](const JobSession& s) {
+      return s.record.session == session->record.session;
+    });
+  };
   const Deadline until = Deadline::AfterMs(kReturnMs);
+  std::uint64_t gone_since_ns = 0;
   for (;;) {
     const Job::Returns returns =
         job->WaitReturned(sessions.size(), Deadline::AfterMs(kReturnSliceMs));
@@ -55,6 +65,18 @@ Status Supervisor::BringBack(const JobPtr& job,
     std::erase_if(waited,
                   [&](const JobSession* session) { return ended(*session); });
     if (waited.empty()) break;
+    const auto without = std::find_if(waited.begin(), waited.end(), lost);
+    if (without == waited.end()) {
+      gone_since_ns = 0;
+    } else if (gone_since_ns == 0) {
+      gone_since_ns = MonotonicNs();
+    } else if (MonotonicNs() - gone_since_ns >= kGoneNs) {
+      // It was told so when it came, and will not come again.
+      return Status(Code::kDeviceGone,
+                    "the runner of process " +
+                        std::to_string((*without)->record.client_ns_pid) +
+                        " of the job has ended");
+    }
     if (until.Passed()) {
       return Timeout("process " +
                      std::to_string(waited[0]->record.client_ns_pid) +

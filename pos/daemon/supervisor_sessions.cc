@@ -191,7 +191,7 @@ Status Supervisor::AttachNew(const JobPtr& job, UniqueFd socket, pid_t pid) {
   session.runner = *runner;
   session.record.runner = (*runner)->name();
   // On record before it exists, so that nothing is left behind if posd dies.
-  job->AddSession(session);
+  Status status = job->AddSession(session);
   runner::ToRunner request;
   runner::Attach* const attach = request.mutable_attach();
   attach->set_session(number);
@@ -200,7 +200,7 @@ Status Supervisor::AttachNew(const JobPtr& job, UniqueFd socket, pid_t pid) {
   attach->set_gid(record.gid);
   attach->set_pid(pid);
   const std::array<int, 2> fds = {socket.get(), host_file.get()};
-  const Status status = (*runner)->Call(request, fds, kAttachMs).status();
+  if (status.ok()) status = (*runner)->Call(request, fds, kAttachMs).status();
   if (!status.ok()) {
     job->RemoveSession(number);
     RemoveFile(session.record.host_file).IgnoreError();

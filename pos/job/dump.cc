@@ -23,7 +23,6 @@
 namespace pos::job {
 namespace {
 
-constexpr std::uint64_t kMsNs = 1000000;
 constexpr std::uint64_t kDefaultTimeoutMs = 600000;
 constexpr std::uint64_t kDefaultHoldMs = 60000;
 constexpr const char* kLogName = "dump.log";
@@ -59,9 +58,8 @@ DumpOperation::DumpOperation(EventLoop* loop, InitLink* init, JobStdio* stdio,
       id_(id),
       request_(std::move(request)),
       images_(std::move(images)),
-      handlers_(std::move(handlers)) {}
-
-DumpOperation::~DumpOperation() { loop_->Cancel(&hold_timer_); }
+      handlers_(std::move(handlers)),
+      hold_(loop, [this](std::uint64_t ms) { OnHoldExpired(ms); }) {}
 
 Status DumpOperation::Start() {
   images_path_ = "/proc/self/fd/" + std::to_string(images_.get());
@@ -109,7 +107,7 @@ CriuRun::Answer DumpOperation::OnNotify(const std::string& script) {
   failure_ = WriteImage(&frozen);
   if (!failure_.ok()) return CriuRun::Answer::kGiveUp;
   state_ = Hello::FROZEN;
-  StartHold(request_.hold_ms() > 0 ? request_.hold_ms() : kDefaultHoldMs);
+  hold_.Start(request_.hold_ms() > 0 ? request_.hold_ms() : kDefaultHoldMs);
   handlers_.frozen(frozen);
   return CriuRun::Answer::kHold;
 }
@@ -169,40 +167,23 @@ void DumpOperation::DropLinks() {
   kept_links_.clear();
 }
 
-void DumpOperation::StartHold(std::uint64_t ms) {
-  loop_->Cancel(&hold_timer_);
-  until_told_ = false;
-  hold_until_ns_ = MonotonicNs() + ms * kMsNs;
-  hold_timer_ = loop_->After(ms * kMsNs, [this, ms] {
-    hold_timer_ = 0;
-    failure_ =
-        Timeout("dump of job " + subject_.name + ": nobody decided within " +
-                std::to_string(ms) + " ms; the job runs on");
-    POS_LOG(kWarning, failure_.message());
-    Decide(Verdict::ABORT).IgnoreError();
-  });
+void DumpOperation::OnHoldExpired(std::uint64_t ms) {
+  failure_ =
+      Timeout("dump of job " + subject_.name + ": nobody decided within " +
+              std::to_string(ms) + " ms; the job runs on");
+  POS_LOG(kWarning, failure_.message());
+  Decide(Verdict::ABORT).IgnoreError();
 }
 
 Status DumpOperation::ChangeHold(const Hold& hold) {
   if (state_ != Hello::FROZEN) return NotReady("the job is not frozen");
-  if (hold.until_told()) {
-    loop_->Cancel(&hold_timer_);
-    until_told_ = true;
-  } else {
-    StartHold(hold.hold_ms());
-  }
+  hold_.Change(hold);
   return {};
-}
-
-std::uint64_t DumpOperation::hold_left_ms() const {
-  const std::uint64_t now = MonotonicNs();
-  if (state_ != Hello::FROZEN || until_told_ || now >= hold_until_ns_) return 0;
-  return (hold_until_ns_ - now) / kMsNs;
 }
 
 Status DumpOperation::Decide(Verdict::Kind kind) {
   if (state_ != Hello::FROZEN) return NotReady("the job is not frozen");
-  loop_->Cancel(&hold_timer_);
+  hold_.End();
   decided_ns_ = MonotonicNs();
   state_ = Hello::RESUMING;
   verdict_ = kind;

@@ -21,6 +21,7 @@
 #include "pos/base/status.h"
 #include "pos/job/criu_run.h"
 #include "pos/job/event_loop.h"
+#include "pos/job/hold_timer.h"
 #include "pos/job/init_link.h"
 #include "pos/job/job.pb.h"
 #include "pos/job/stdio.h"
@@ -49,7 +50,6 @@ class DumpOperation {
   DumpOperation(EventLoop* loop, InitLink* init, JobStdio* stdio,
                 const LogFile* log, DumpSubject subject, std::uint64_t id,
                 Dump request, UniqueFd images, Handlers handlers);
-  ~DumpOperation();
   DumpOperation(const DumpOperation&) = delete;
   DumpOperation& operator=(const DumpOperation&) = delete;
 
@@ -62,8 +62,8 @@ class DumpOperation {
   [[nodiscard]] CriuRun* criu() { return criu_.get(); }
   [[nodiscard]] std::uint64_t id() const { return id_; }
   [[nodiscard]] Hello::State state() const { return state_; }
-  [[nodiscard]] std::uint64_t hold_left_ms() const;
-  [[nodiscard]] bool until_told() const { return until_told_; }
+  [[nodiscard]] std::uint64_t hold_left_ms() const { return hold_.left_ms(); }
+  [[nodiscard]] bool until_told() const { return hold_.until_told(); }
 
  private:
   CriuRun::Answer OnNotify(const std::string& script);
@@ -71,7 +71,7 @@ class DumpOperation {
   Status WriteImage(Frozen* frozen);
   Status KeepLinks(JobImage* image);
   void DropLinks();
-  void StartHold(std::uint64_t ms);
+  void OnHoldExpired(std::uint64_t ms);
 
   EventLoop* const loop_;
   InitLink* const init_;
@@ -89,9 +89,7 @@ class DumpOperation {
   Verdict::Kind verdict_ = Verdict::RESUME;
   Status failure_;  // ours, goes before CRIU's
   std::vector<std::string> kept_links_;
-  EventLoop::TimerId hold_timer_ = 0;
-  bool until_told_ = false;
-  std::uint64_t hold_until_ns_ = 0;
+  HoldTimer hold_;
   std::uint64_t started_ns_ = 0;
   std::uint64_t frozen_ns_ = 0;
   std::uint64_t decided_ns_ = 0;

@@ -66,7 +66,7 @@ class Monitor {
   void OnRequest(const ToJob& request, std::vector<UniqueFd> fds);
   void HandleRunning(const ToJob& request, std::vector<UniqueFd> fds);
   void HandleSignal(std::uint64_t id, const Signal& signal);
-  void HandlePreflight(std::uint64_t id);
+  void HandlePreflight(std::uint64_t id, const Preflight& request);
   void HandleDump(std::uint64_t id, const Dump& dump,
                   std::vector<UniqueFd> fds);
   Status StartDump(std::uint64_t id, const Dump& dump,
@@ -76,7 +76,7 @@ class Monitor {
   void Answer(std::uint64_t id, const Status& status);
   Status Decide(const Verdict& verdict);
   Status ChangeHold(const Hold& hold);
-  Result<std::vector<std::string>> Blockers() const;
+  Result<std::vector<std::string>> Blockers(const Preflight& request) const;
   void SendDeferredSignals();
 
   const JobConfig config_;

@@ -100,7 +100,7 @@ void Monitor::HandleRunning(const ToJob& request, std::vector<UniqueFd> fds) {
       HandleSignal(id, request.signal());
       break;
     case ToJob::kPreflight:
-      HandlePreflight(id);
+      HandlePreflight(id, request.preflight());
       break;
     case ToJob::kDump:
       HandleDump(id, request.dump(), std::move(fds));
@@ -177,17 +177,25 @@ void Monitor::SendDeferredSignals() {
   }
 }
 
-Result<std::vector<std::string>> Monitor::Blockers() const {
+Result<std::vector<std::string>> Monitor::Blockers(
+    const Preflight& request) const {
+  if (config_.criu().empty()) {
+    return NotReady("there is no CRIU", "run scripts/setup");
+  }
   if (state_ != Hello::RUNNING) return NotReady("the job does not run yet");
-  return FindBlockers({init_->pid(), pid_, stdio_->TerminalDevices()});
+  return FindBlockers({init_->pid(),
+                       pid_,
+                       stdio_->TerminalDevices(),
+                       {request.own_file().begin(), request.own_file().end()},
+                       request.own_socket()});
 }
 
-void Monitor::HandlePreflight(std::uint64_t id) {
+void Monitor::HandlePreflight(std::uint64_t id, const Preflight& request) {
   if (dump_) {
     Answer(id, Busy("the job is being dumped"));
     return;
   }
-  const Result<std::vector<std::string>> found = Blockers();
+  const Result<std::vector<std::string>> found = Blockers(request);
   if (!found.ok()) {
     Answer(id, found.status());
     return;
@@ -228,7 +236,7 @@ Status Monitor::StartDump(std::uint64_t id, const Dump& dump,
     return Proto("a dump needs the descriptor of a directory");
   }
   if (!dump.skip_preflight()) {
-    POS_ASSIGN_OR_RETURN(const std::vector<std::string> found, Blockers());
+    POS_ASSIGN_OR_RETURN(const std::vector<std::string> found, Blockers({}));
     POS_RETURN_IF_ERROR(BlockersToStatus(found));
   } else if (state_ != Hello::RUNNING) {
     return NotReady("the job does not run yet");

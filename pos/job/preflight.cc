@@ -122,8 +122,9 @@ class Inspector {
                        const Descriptor& descriptor) {
     const mode_t mode = descriptor.st.st_mode;
     if (S_ISSOCK(mode)) {
-      const std::string why = SocketBlocker(process.pid, descriptor.number,
-                                            descriptor.st.st_ino, sockets_);
+      const std::string why =
+          SocketBlocker(process.pid, descriptor.number, descriptor.st.st_ino,
+                        sockets_, scope_.own_socket);
       if (!why.empty()) Find(process, descriptor, why);
     } else if (StartsWith(descriptor.target, "anon_inode:")) {
       const std::string kind = descriptor.target.substr(11);
@@ -166,6 +167,9 @@ class Inspector {
       return;
     }
     if (StartsWith(descriptor.target, "/memfd:")) return;
+    for (const std::string& own : scope_.own_files) {
+      if (StartsWith(descriptor.target, own)) return;
+    }
     const std::string link = "/proc/" + std::to_string(process.pid) + "/fd/" +
                              std::to_string(descriptor.number);
     struct statfs fs {};

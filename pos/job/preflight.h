@@ -1,4 +1,5 @@
-// Finds what CRIU cannot carry, before a dump touches anything.
+// Finds what CRIU cannot carry, before a dump touches anything: once before a
+// checkpoint holds the job back, and again just before CRIU begins.
 //
 // It names the common cases (GPU devices, io_uring, userfaultfd, network
 // connections, tracers, namespaces of the program's own, daemons, …) in the
@@ -25,6 +26,9 @@ struct PreflightScope {
   pid_t program = 0;  // root of the tree, as seen here
   // Devices (st_rdev) of the terminals that pos-job holds the other end of.
   std::vector<dev_t> terminals;
+  // What the client library has open; see Preflight in job.proto.
+  std::vector<std::string> own_files = {};
+  std::string own_socket = {};
 };
 
 // One sentence per finding, process and thing named; empty: go ahead.

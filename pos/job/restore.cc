@@ -20,7 +20,6 @@
 namespace pos::job {
 namespace {
 
-constexpr std::uint64_t kMsNs = 1000000;
 constexpr std::uint64_t kDefaultTimeoutMs = 600000;
 constexpr const char* kLogName = "restore.log";
 
@@ -43,9 +42,8 @@ RestoreOperation::RestoreOperation(EventLoop* loop, StartRestore request,
       fds_(std::move(fds)),
       work_directory_(std::move(work_directory)),
       name_(std::move(name)),
-      log_level_(log_level) {}
-
-RestoreOperation::~RestoreOperation() { loop_->Cancel(&hold_timer_); }
+      log_level_(log_level),
+      hold_(loop, [this](std::uint64_t ms) { OnHoldExpired(ms); }) {}
 
 Status RestoreOperation::Prepare() {
   if (request_.images_fd() == 0 || request_.images_fd() > fds_.size()) {
@@ -164,44 +162,27 @@ CriuRun::Answer RestoreOperation::OnNotify(const std::string& script) {
   if (request_.hold_ms() == 0) return CriuRun::Answer::kGoOn;
   state_ = Hello::HELD;
   held_since_ns_ = MonotonicNs();
-  StartHold(request_.hold_ms());
+  hold_.Start(request_.hold_ms());
   handlers_.held(pid_, image_.root_ns_pid());
   return CriuRun::Answer::kHold;
 }
 
-void RestoreOperation::StartHold(std::uint64_t ms) {
-  loop_->Cancel(&hold_timer_);
-  until_told_ = false;
-  hold_until_ns_ = MonotonicNs() + ms * kMsNs;
-  hold_timer_ = loop_->After(ms * kMsNs, [this, ms] {
-    hold_timer_ = 0;
-    failure_ = Timeout("restore of job " + name_ + ": nobody decided within " +
-                       std::to_string(ms) + " ms");
-    Decide(Verdict::ABORT).IgnoreError();
-  });
+void RestoreOperation::OnHoldExpired(std::uint64_t ms) {
+  failure_ = Timeout("restore of job " + name_ + ": nobody decided within " +
+                     std::to_string(ms) + " ms");
+  Decide(Verdict::ABORT).IgnoreError();
 }
 
 Status RestoreOperation::ChangeHold(const Hold& hold) {
   if (state_ != Hello::HELD) return NotReady("the job is not held");
-  if (hold.until_told()) {
-    loop_->Cancel(&hold_timer_);
-    until_told_ = true;
-  } else {
-    StartHold(hold.hold_ms());
-  }
+  hold_.Change(hold);
   return {};
-}
-
-std::uint64_t RestoreOperation::hold_left_ms() const {
-  const std::uint64_t now = MonotonicNs();
-  if (state_ != Hello::HELD || until_told_ || now >= hold_until_ns_) return 0;
-  return (hold_until_ns_ - now) / kMsNs;
 }
 
 Status RestoreOperation::Decide(Verdict::Kind kind) {
   if (state_ != Hello::HELD) return NotReady("the job is not held");
   if (kind == Verdict::KILL) return Invalid("KILL is a verdict of dumps");
-  loop_->Cancel(&hold_timer_);
+  hold_.End();
   held_ns_ = MonotonicNs() - held_since_ns_;
   state_ = Hello::RESUMING;
   if (kind == Verdict::ABORT && failure_.ok()) {

@@ -18,6 +18,7 @@
 #include "pos/base/status.h"
 #include "pos/job/criu_run.h"
 #include "pos/job/event_loop.h"
+#include "pos/job/hold_timer.h"
 #include "pos/job/init_link.h"
 #include "pos/job/job.pb.h"
 #include "pos/job/open_files.h"
@@ -38,7 +39,6 @@ class RestoreOperation {
   RestoreOperation(EventLoop* loop, StartRestore request,
                    std::vector<UniqueFd> fds, std::string work_directory,
                    std::string name, int log_level);
-  ~RestoreOperation();
   RestoreOperation(const RestoreOperation&) = delete;
   RestoreOperation& operator=(const RestoreOperation&) = delete;
 
@@ -60,8 +60,8 @@ class RestoreOperation {
 
   [[nodiscard]] CriuRun* criu() { return criu_.get(); }
   [[nodiscard]] Hello::State state() const { return state_; }
-  [[nodiscard]] std::uint64_t hold_left_ms() const;
-  [[nodiscard]] bool until_told() const { return until_told_; }
+  [[nodiscard]] std::uint64_t hold_left_ms() const { return hold_.left_ms(); }
+  [[nodiscard]] bool until_told() const { return hold_.until_told(); }
 
  private:
   Status FindReplacements();
@@ -70,7 +70,7 @@ class RestoreOperation {
   Status StartCriu(const std::vector<JobEnd>& ends);
   CriuRun::Answer OnNotify(const std::string& script);
   void OnCriuDone(const Status& status);
-  void StartHold(std::uint64_t ms);
+  void OnHoldExpired(std::uint64_t ms);
 
   EventLoop* const loop_;
   const StartRestore request_;
@@ -91,9 +91,7 @@ class RestoreOperation {
   Hello::State state_ = Hello::RESTORING;
   Status failure_;
   pid_t pid_ = 0;
-  EventLoop::TimerId hold_timer_ = 0;
-  bool until_told_ = false;
-  std::uint64_t hold_until_ns_ = 0;
+  HoldTimer hold_;
   std::uint64_t started_ns_ = 0;
   std::uint64_t held_ns_ = 0;
   std::uint64_t held_since_ns_ = 0;

@@ -124,6 +124,7 @@ std::optional<std::uint32_t> UnixPeer(std::uint64_t inode) {
   return 0;
 }
 
+// What a Unix socket's peer is bound to; abstract names begin with '@'.
 std::string UnixPeerName(int socket) {
   sockaddr_un address{};
   socklen_t size = sizeof(address);
@@ -133,22 +134,26 @@ std::string UnixPeerName(int socket) {
     return "";
   }
   std::string name(address.sun_path, size - offsetof(sockaddr_un, sun_path));
-  if (name[0] == '\0') return " (@" + name.substr(1) + ")";
-  return " (" + std::string(name.c_str()) + ")";
+  if (name[0] == '\0') return "@" + name.substr(1);
+  return name.c_str();
 }
 
 std::string UnixBlocker(int socket, std::uint64_t inode,
-                        const std::set<std::uint64_t>& own_inodes) {
+                        const std::set<std::uint64_t>& own_inodes,
+                        const std::string& own_socket) {
   const std::optional<std::uint32_t> peer = UnixPeer(inode);
   if (!peer || *peer == 0 || own_inodes.count(*peer) != 0) return "";
+  const std::string name = UnixPeerName(socket);
+  if (!own_socket.empty() && name.ends_with("/" + own_socket)) return "";
   return "is a Unix socket connected to a process outside the job" +
-         UnixPeerName(socket);
+         (name.empty() ? "" : " (" + name + ")");
 }
 
 }  // namespace
 
 std::string SocketBlocker(pid_t pid, int number, std::uint64_t inode,
-                          const std::set<std::uint64_t>& own_inodes) {
+                          const std::set<std::uint64_t>& own_inodes,
+                          const std::string& own_socket) {
   const UniqueFd socket = Borrow(pid, number);
   if (!socket.valid()) return "";
   const int domain = IntOption(socket.get(), SOL_SOCKET, SO_DOMAIN);
@@ -162,7 +167,7 @@ std::string SocketBlocker(pid_t pid, int number, std::uint64_t inode,
       }
       return "";
     case AF_UNIX:
-      return UnixBlocker(socket.get(), inode, own_inodes);
+      return UnixBlocker(socket.get(), inode, own_inodes, own_socket);
     case AF_NETLINK:
     case AF_PACKET:
       return "";

@@ -14,10 +14,11 @@ namespace pos::job {
 
 // Why CRIU cannot carry descriptor `number` of `pid`, a socket; empty when it
 // can, or when nothing could be found out (CRIU has the last word).
-// `own_inodes`: inodes of all sockets of the job.
+// `own_inodes`: inodes of all sockets of the job. `own_socket`: a Unix socket
+// that is connected to one of this name is no blocker; empty: none.
 [[nodiscard]] std::string SocketBlocker(
     pid_t pid, int number, std::uint64_t inode,
-    const std::set<std::uint64_t>& own_inodes);
+    const std::set<std::uint64_t>& own_inodes, const std::string& own_socket);
 
 }  // namespace pos::job
 

@@ -79,6 +79,7 @@ ClientLink::Event ClientLink::Read() {
     return said_detached_ ? Event::kDetached : Event::kGone;
   }
   if (n != sizeof(record)) return Event::kMalformed;
+  answered_epoch_ = record.epoch;
   switch (record.type) {
     case wire::SessionRecordType::kReady:
       verdict_address_ = record.a;
@@ -94,8 +95,6 @@ ClientLink::Event ClientLink::Read() {
       // the connection.
       said_detached_ = true;
       return Event::kNone;
-    case wire::SessionRecordType::kBye:
-      return Event::kNone;
     default:
       return Event::kMalformed;
   }
@@ -106,7 +105,7 @@ Status ClientLink::Send(wire::SessionRecordType type, std::uint32_t epoch) {
   return SendWithFds(socket_.get(), &record, sizeof(record), {});
 }
 
-ClientLink::Event ClientLink::WaitAnswer(int timeout_ms) {
+ClientLink::Event ClientLink::WaitAnswer(std::uint32_t epoch, int timeout_ms) {
   const Deadline deadline =
       Deadline::AfterMs(static_cast<std::uint64_t>(std::max(timeout_ms, 0)));
   while (socket_.valid()) {
@@ -115,7 +114,9 @@ ClientLink::Event ClientLink::WaitAnswer(int timeout_ms) {
     if (rc < 0 && errno == EINTR) continue;
     if (rc <= 0) return Event::kNone;
     const Event event = Read();
-    if (event != Event::kNone) return event;
+    const bool late = (event == Event::kGated || event == Event::kRefusing) &&
+                      answered_epoch_ != epoch;
+    if (event != Event::kNone && !late) return event;
   }
   return Event::kGone;
 }

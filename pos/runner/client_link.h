@@ -46,8 +46,11 @@ class ClientLink {
   // Reads one record. Called when the descriptor is readable.
   Event Read();
   Status Send(wire::SessionRecordType type, std::uint32_t epoch);
-  // Waits for one of the events a request is answered with.
-  Event WaitAnswer(int timeout_ms);
+  // Waits for one of the events a request is answered with. `epoch`: of the
+  // request. Late answers to earlier ones are not taken for this one's: a
+  // client that stood still answers all that it was asked, one after the other,
+  // and opens its gate in between.
+  Event WaitAnswer(std::uint32_t epoch, int timeout_ms);
 
   // From the latest kReady: where the client looks for its verdict, and its pid
   // as it sees itself.
@@ -64,6 +67,7 @@ class ClientLink {
   std::uint64_t verdict_address_ = 0;
   std::uint64_t client_pid_ = 0;
   std::uint64_t inside_ = 0;
+  std::uint32_t answered_epoch_ = 0;  // of the latest answer
   bool said_detached_ = false;
 };
 

@@ -279,7 +279,7 @@ Status Controller::HandleQuiesce(const runner::Quiesce& request,
   runner::Quiesced* const out = reply->mutable_quiesced();
   out->set_gate_closed_ns(MonotonicNs());
   POS_RETURN_IF_ERROR(link_.Send(wire::SessionRecordType::kGate, epoch_));
-  switch (link_.WaitAnswer(kGateMs)) {
+  switch (link_.WaitAnswer(epoch_, kGateMs)) {
     case ClientLink::Event::kGated:
       break;
     case ClientLink::Event::kRefusing:
@@ -320,7 +320,7 @@ Status Controller::HandleDetach(const runner::Detach& request) {
   if (phase_ != runner::State::QUIESCED) return NotReady("not quiesced");
   POS_RETURN_IF_ERROR(
       link_.Send(wire::SessionRecordType::kDetach, request.epoch()));
-  switch (link_.WaitAnswer(kDetachMs)) {
+  switch (link_.WaitAnswer(request.epoch(), kDetachMs)) {
     case ClientLink::Event::kDetached:
       phase_ = runner::State::DETACHED;
       return {};

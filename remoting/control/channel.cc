@@ -45,6 +45,8 @@ Status WaitFor(int fd, short events, int timeout_ms, const char* what) {
 constexpr std::size_t kControlBytes =
     CMSG_SPACE(sizeof(int) * ControlChannel::kMaxFds);
 
+}  // namespace
+
 void TakeFds(msghdr* header, std::vector<UniqueFd>* fds) {
   for (cmsghdr* c = CMSG_FIRSTHDR(header); c != nullptr;
        c = CMSG_NXTHDR(header, c)) {
@@ -57,8 +59,6 @@ void TakeFds(msghdr* header, std::vector<UniqueFd>* fds) {
     }
   }
 }
-
-}  // namespace
 
 Status ControlChannel::MakePair(UniqueFd* a, UniqueFd* b) {
   std::array<int, 2> fds{};
@@ -142,6 +142,8 @@ Status ControlChannel::Send(std::string_view bytes, std::span<const int> fds) {
     if (errno == EAGAIN) {
       POS_RETURN_IF_ERROR(
           WaitFor(socket_.get(), POLLOUT, kSendTimeoutMs, "send"));
+    } else if (errno == EPIPE || errno == ECONNRESET) {
+      return Closed("the process at the other end is gone");
     } else if (errno != EINTR) {
       return ErrnoStatus(errno, "send on a control channel");
     }

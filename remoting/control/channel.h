@@ -13,6 +13,7 @@
 #ifndef REMOTING_CONTROL_CHANNEL_H_
 #define REMOTING_CONTROL_CHANNEL_H_
 
+#include <sys/socket.h>
 #include <sys/types.h>
 
 #include <cstdint>
@@ -33,6 +34,10 @@ struct PeerCredentials {
   uid_t uid = 0;
   gid_t gid = 0;
 };
+
+// All descriptors of a message that recvmsg(2) has filled in, which are its
+// receiver's from then on. Adds to `fds`.
+void TakeFds(msghdr* header, std::vector<UniqueFd>* fds);
 
 class ControlChannel {
  public:

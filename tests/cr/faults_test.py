@@ -12,7 +12,8 @@ from harness import (LONG, CliError, Failure, descendants, expect,
 from programs import Program, Undisturbed, checkpoint, expect_whole, start
 
 ROUNDS = 30 if LONG else 5
-CHECKPOINT_PHASES = ("quiesce", "detach", "copy", "host memory", "seal")
+CHECKPOINT_PHASES = ("preflight", "quiesce", "detach", "copy", "host memory",
+                     "seal")
 RESTORE_PHASES = ("preflight", "load", "admit")
 
 
@@ -300,6 +301,67 @@ def posd_killed_in_restore(test):
     test.check_idle(node)
 
 
+def restore_loses(test, victim):
+    """A part of a restore is killed, in each phase and at random instants: the
+    restore fails at once, clearly, and nothing of it is left; or it was over,
+    and the job ends as one does that loses that part. The image stays whole.
+    `victim`: name of the processes."""
+    node, program, undisturbed = prepare(test, "vector_add", 1.2)
+    job = start(node, program, undisturbed, 0.3)
+    taken = checkpoint(node, job, "--stop")
+    expect(taken, "ended early")
+    outcomes = []
+    for i in range(2 * ROUNDS + len(RESTORE_PHASES)):
+        name = node.name()
+        began = time.monotonic()
+        attempt = node.begin("restore", taken["image"], "--name", name,
+                             as_json=False)
+        if i < len(RESTORE_PHASES):
+            attempt.wait_phase(RESTORE_PHASES, RESTORE_PHASES[i])
+        else:
+            time.sleep(test.random.random() * 0.4)
+        victims = wait_until(
+            lambda: processes(victim) or (attempt.ended() and [0]),
+            f"a {victim} to be killed")
+        # All of them, or one: each dies with the others, or alone.
+        if i % 2:
+            victims = [test.random.choice(victims)]
+        for pid in victims:
+            if pid != 0:
+                send_signal(pid, signal.SIGKILL)
+        if attempt.status(60) == 0:
+            outcomes.append("restored")
+            status = node.wait(name, 30)
+            if status == 0:  # the one that was killed was not its own
+                expect_whole(node, name, taken["image"], undisturbed)
+        else:
+            outcomes.append("refused")
+            expect(time.monotonic() - began < 20, "it took too long to fail")
+            text = attempt.errors.decode().splitlines()
+            expect(any(line.startswith("pos-cli: ") and
+                       line.endswith((" is gone", " was killed"))
+                       for line in text), f"unclear: {text!r}")
+            expect_equal(node.job(name), None, "what is left of the job")
+            expect(not os.path.exists(os.path.join(node.state, "jobs", name)),
+                   "its directory is left")
+        test.check_idle(node)
+    test.note(" ".join(outcomes))
+    expect("refused" in outcomes, "nothing was hit")
+    node.verify(taken["image"])
+    restored = node.cli("restore", taken["image"])["job"]
+    expect_whole(node, restored, taken["image"], undisturbed)
+    node.cli("images", "rm", taken["image"])
+    test.check_idle(node)
+
+
+def pos_job_killed_in_restore(test):
+    restore_loses(test, "pos-job")
+
+
+def runner_killed_in_restore(test):
+    restore_loses(test, "pos-runner")
+
+
 def keep_jobs(test):
     """SIGTERM with --keep-jobs: the next posd takes the jobs over. Without: they
     are stopped."""
@@ -323,7 +385,8 @@ def keep_jobs(test):
 TESTS = {f.__name__: f for f in (
     client_killed, runner_killed, pos_job_killed, pos_cli_killed,
     posd_killed_idle, posd_killed_in_checkpoint, posd_killed_in_stop,
-    posd_killed_in_restore, keep_jobs)}
+    posd_killed_in_restore, pos_job_killed_in_restore,
+    runner_killed_in_restore, keep_jobs)}
 
 if __name__ == "__main__":
     main(TESTS)

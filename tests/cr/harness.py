@@ -145,7 +145,8 @@ class Node:
     """posd on a state directory of its own."""
 
     def __init__(self, test, name="n", options=None, store_tmpfs_bytes=0,
-                 keep_jobs=False, posd_environment=None, sanitized=False):
+                 jobs_tmpfs_bytes=0, keep_jobs=False, posd_environment=None,
+                 sanitized=False):
         self.test = test
         self.directory = os.path.join(test.directory, name)
         self.state = os.path.join(self.directory, "state")
@@ -158,10 +159,12 @@ class Node:
         self._names = 0
         os.makedirs(self.directory)
         self.bin = self._sanitized_programs() if sanitized else BIN
-        if store_tmpfs_bytes:
-            store = os.path.join(self.state, "store")
-            os.makedirs(store, mode=0o700)
-            test.mount_tmpfs(store, store_tmpfs_bytes)
+        for part, size in (("store", store_tmpfs_bytes),
+                           ("jobs", jobs_tmpfs_bytes)):
+            if size:
+                path = os.path.join(self.state, part)
+                os.makedirs(path, mode=0o700)
+                test.mount_tmpfs(path, size)
         test.nodes.append(self)
         self.start()
 

@@ -5,8 +5,8 @@ import os
 import shutil
 import time
 
-from harness import (LONG, Skip, expect, expect_equal, main, needs_criu,
-                     needs_root, wait_until)
+from harness import (LONG, CliError, Failure, Skip, expect, expect_equal,
+                     main, needs_criu, needs_root, wait_until)
 from programs import (Program, Undisturbed, checkpoint, expect_whole, start,
                       start_and_checkpoint)
 
@@ -145,6 +145,34 @@ def disk_full(test):
     test.check_idle(node)
 
 
+def journal_full(test):
+    """A job that cannot be written down is not started: posd's successor would
+    not know of it."""
+    needs_root()
+    node = test.node(jobs_tmpfs_bytes=1 << 20)
+    program = Program(test, "vector_add")
+    ballast = os.path.join(node.state, "jobs", "ballast")
+    with open(ballast, "wb", buffering=0) as f:
+        try:
+            while True:
+                f.write(b"x" * 4096)
+        except OSError:
+            pass
+    for _ in range(2):
+        try:
+            node.run(*program.command(3))
+        except CliError as error:
+            expect_equal(error.code, "DISK_FULL", f"code of {error}")
+        else:
+            raise Failure("a job without a journal was started")
+        expect_equal(node.cli("ps")["jobs"], [], "jobs")
+        test.check_idle(node)
+    os.unlink(ballast)
+    job = node.run(*program.command(3))
+    expect_equal(node.wait(job), 0, "exit status")
+    test.check_idle(node)
+
+
 def criu_fails(test):
     """What CRIU says is shown as it is; the job goes on."""
     needs_root()
@@ -193,8 +221,8 @@ def space_comes_back(test):
     test.check_idle(node)
 
 
-TESTS = {f.__name__: f for f in (damaged, missing, disk_full, criu_fails,
-                                 space_comes_back)}
+TESTS = {f.__name__: f for f in (damaged, missing, disk_full,
+                                 journal_full, criu_fails, space_comes_back)}
 
 if __name__ == "__main__":
     main(TESTS)

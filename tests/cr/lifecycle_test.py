@@ -1,7 +1,7 @@
 """What a job may go through: checkpoints while it runs, checkpoints of what was
 restored, one image restored several times, side by side, beside the original.
 
-lifecycle_test.py goes_on | generations | twice_PROGRAM | devices
+lifecycle_test.py goes_on | refused | generations | twice_PROGRAM | devices
 """
 from harness import (LONG, expect, expect_equal, main, needs_criu, needs_root,
                      wait_until)
@@ -45,6 +45,35 @@ def goes_on(test):
         node.cli("images", "rm", image)
     expect_equal(node.images(), [], "images left")
     test.note(f"{len(images)} checkpoints of one run")
+    test.check_idle(node)
+
+
+CONNECTED = """
+import os, runpy, socket, sys
+listener = socket.create_server(("127.0.0.1", 0))
+one = socket.create_connection(listener.getsockname())
+other, _ = listener.accept()
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def refused(test):
+    """What cannot be checkpointed is refused before the job is held back: no
+    phase but the preflight is reached, and the program never notices."""
+    node, program, undisturbed = prepare(test, "python_driver.py", 3.0)
+    command = program.command(undisturbed.iterations)
+    job = node.run(command[0], "-c", CONNECTED, *command[1:])
+    expect(node.wait_calls(job, 10), lambda: node.output(job).decode())
+    attempt = node.begin("checkpoint", job, as_json=False)
+    status = attempt.status()
+    text = attempt.errors.decode()
+    expect(status != 0 and "TCP connection" in text, f"not refused: {text!r}")
+    expect(": preflight" in text, f"no preflight: {text!r}")
+    for phase in (": quiesce", ": detach", ": copy"):
+        expect(phase not in text, f"the job was held back: {text!r}")
+    node.cli_fails("checkpoint", job, code="INCOMPATIBLE")
+    node.finish_job(job, undisturbed.output)
     test.check_idle(node)
 
 
@@ -115,7 +144,8 @@ def devices(test):
 
 
 def all_tests():
-    tests = {"goes_on": goes_on, "generations": generations, "devices": devices}
+    tests = {"goes_on": goes_on, "refused": refused, "generations": generations,
+             "devices": devices}
     for name in TWICE:
         tests["twice_" + name] = twice(name)
     return tests

@@ -24,7 +24,7 @@ ApiParser::Outcome CudaParser::ParseBlobCreate(ApiContext* context,
   if (args.bytes == 0 || args.bytes > kMaxBlobBytes) {
     return Refuse(context, CUDA_ERROR_INVALID_VALUE, "blob size");
   }
-  std::shared_ptr<Blob> blob = state_->NewBlob(args.bytes);
+  std::shared_ptr<Blob> blob = state_->code.NewBlob(args.bytes);
   if (blob == nullptr) {
     return Refuse(context, CUDA_ERROR_OUT_OF_MEMORY, "too much code");
   }

@@ -56,15 +56,15 @@ SessionState::SessionState(std::vector<Device*> devices_in,
       blocks(MakeBlocks(devices.size(), layout)),
       host(layout.host_base, layout.host_bytes, kPage) {}
 
-std::shared_ptr<Blob> SessionState::NewBlob(std::uint64_t bytes) {
-  if (bytes > code_bytes_limit ||
-      code_bytes_.load(std::memory_order_relaxed) > code_bytes_limit - bytes) {
+std::shared_ptr<Blob> CodeMemory::NewBlob(std::uint64_t bytes) {
+  if (bytes > limit_bytes_ ||
+      bytes_.load(std::memory_order_relaxed) > limit_bytes_ - bytes) {
     return nullptr;
   }
-  code_bytes_.fetch_add(bytes, std::memory_order_relaxed);
+  bytes_.fetch_add(bytes, std::memory_order_relaxed);
   std::shared_ptr<Blob> blob(new Blob, [this, bytes](Blob* gone) {
     delete gone;
-    code_bytes_.fetch_sub(bytes, std::memory_order_relaxed);
+    bytes_.fetch_sub(bytes, std::memory_order_relaxed);
   });
   blob->bytes.resize(bytes);
   return blob;
@@ -102,7 +102,7 @@ Status SessionState::Load(ByteReader* in) {
   graph.ForEach([this, in, &fits](Handle* handle) {
     if (handle->kind != kBlobHandle || !fits) return;
     const std::span<const std::byte> bytes = in->GetBytes();
-    auto blob = NewBlob(bytes.size());
+    auto blob = code.NewBlob(bytes.size());
     if (blob == nullptr) {
       fits = false;
       return;

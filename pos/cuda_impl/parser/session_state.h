@@ -69,6 +69,24 @@ enum NoticeKinds : std::uint32_t {
   kNoticeHandleMade = 6,    // handle: there is a device object
 };
 
+// Code images take memory of the runner's host, which nobody grants: a client
+// gets so much of it. CUDA's libraries together have less than half.
+class CodeMemory {
+ public:
+  CodeMemory() = default;
+  explicit CodeMemory(std::uint64_t limit_bytes) : limit_bytes_(limit_bytes) {}
+  CodeMemory(const CodeMemory&) = delete;
+  CodeMemory& operator=(const CodeMemory&) = delete;
+
+  // nullptr when that would be more than the limit. Counted until it is gone,
+  // on whatever thread that happens; this has to outlive it.
+  std::shared_ptr<Blob> NewBlob(std::uint64_t bytes);
+
+ private:
+  const std::uint64_t limit_bytes_ = std::uint64_t{4} << 30;
+  std::atomic<std::uint64_t> bytes_{0};
+};
+
 struct SessionState {
   SessionState(std::vector<Device*> devices_in, const ArenaLayout& layout_in,
                MemoryLedger* ledger_in);
@@ -77,16 +95,7 @@ struct SessionState {
   const ArenaLayout layout;
   MemoryLedger* const ledger;
 
-  // Code images take memory of the runner's host, which nobody grants: a client
-  // gets so much of it. CUDA's libraries together have less than half.
-  std::uint64_t code_bytes_limit = std::uint64_t{4} << 30;
-  // nullptr when that would be more than the limit. Counted until it is gone.
-  std::shared_ptr<Blob> NewBlob(std::uint64_t bytes);
-
- private:
-  std::atomic<std::uint64_t> code_bytes_{0};  // before what holds blobs
-
- public:
+  CodeMemory code;  // before what holds blobs
   HandleGraph graph;
   std::vector<BlockAllocator> blocks;  // one a device
   AddressSpace host;                   // the host window

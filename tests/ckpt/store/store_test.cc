@@ -258,6 +258,56 @@ TEST_F(StoreTest, RemovingAnImageLeavesThoseThatBuildOnIt) {
   ExpectMemory(third, Noise(60 * kTestChunk));
 }
 
+// posd is told to end in the middle of a big gc.
+TEST_F(StoreTest, GcEndsSoonWhenItIsCancelledAndTheNextOneFindsTheRest) {
+  int after = 0;  // steps until it is cancelled
+  int steps = 0;
+  std::atomic<bool> cancel{false};
+  StoreOptions options = TestOptions();
+  options.on_step = [&](std::string_view step) {
+    if (!step.starts_with("gc")) return;
+    if (++steps >= after) cancel.store(true);
+  };
+  Reopen(options);
+  bool whole = false;
+  for (after = 0; !whole; ++after) {
+    ASSERT_LT(after, 100);
+    // A pack that nobody needs, one in which half is dead, one that is alive.
+    const Bytes memory = Noise(8 * kTestChunk, after + 1);
+    const auto first = Checkpoint(store_.get(), memory);
+    ASSERT_TRUE(first.ok()) << first.status().ToString();
+    Bytes half = memory;
+    const Bytes other = Noise(4 * kTestChunk, after + 1000);
+    std::copy(other.begin(), other.end(), half.begin());
+    const auto second = Checkpoint(store_.get(), half);
+    ASSERT_TRUE(second.ok()) << second.status().ToString();
+    const auto unused =
+        Checkpoint(store_.get(), Noise(8 * kTestChunk, after + 2000));
+    ASSERT_TRUE(unused.ok()) << unused.status().ToString();
+    ASSERT_TRUE(store_->Remove(*first).ok());
+    ASSERT_TRUE(store_->Remove(*unused).ok());
+    cancel.store(after == 0);
+    steps = 0;
+    const auto report = store_->Gc({.cancel = &cancel});
+    whole = report.ok();
+    EXPECT_EQ(report.status().code(), whole ? Code::kOk : Code::kAborted);
+    EXPECT_EQ(steps, whole ? steps : after) << "steps after it was cancelled";
+    const auto rest = store_->Gc();
+    ASSERT_TRUE(rest.ok()) << rest.status().ToString();
+    EXPECT_LE(rest->removed_packs, 1u);
+    const auto nothing = store_->Gc();
+    ASSERT_TRUE(nothing.ok());
+    EXPECT_EQ(nothing->removed_packs, 0u);
+    EXPECT_EQ(nothing->freed_bytes, 0u);
+    const auto restored = Restore(store_.get(), *second);
+    ASSERT_TRUE(restored.ok()) << restored.status().ToString();
+    EXPECT_EQ(*restored, half);
+    ASSERT_TRUE(store_->Remove(*second).ok());
+    ASSERT_TRUE(store_->Gc().ok());
+  }
+  EXPECT_GE(after, 5) << "too few steps to be cancelled at";
+}
+
 TEST_F(StoreTest, ManySmallPassesOfGcFindTheSame) {
   StoreOptions options = TestOptions();
   options.gc_memory_bytes = 1;  // one pack at a time

@@ -1,4 +1,5 @@
 // pos/base: statuses, byte encoding, files, processes; remoting/control.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -77,6 +78,23 @@ TEST(ByteReader, HugeLengthDoesNotOverflow) {
   ByteReader r(w.bytes());
   EXPECT_TRUE(r.GetBytes().empty());
   EXPECT_FALSE(r.ok());
+}
+
+// In a container each posd may have the same pid.
+TEST(ReplaceFile, ItsDeadPredecessorsFilesAreNoObstacle) {
+  std::string dir = "/tmp/pos-replace-XXXXXX";
+  ASSERT_NE(::mkdtemp(dir.data()), nullptr);
+  const std::string file = JoinPath(dir, "f");
+  for (int i = 0; i < 1000; ++i) {
+    const std::string left =
+        file + ".tmp." + std::to_string(::getpid()) + "." + std::to_string(i);
+    UniqueFd fd(::open(left.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+    ASSERT_TRUE(fd.valid());
+  }
+  const Status status = ReplaceFile(file, "new");
+  EXPECT_TRUE(status.ok()) << status.ToString();
+  EXPECT_EQ(*ReadWholeFile(file), "new");
+  EXPECT_TRUE(RemoveTree(dir).ok());
 }
 
 TEST(ReplaceFile, KeepsTheOldContentWhenItCannotWrite) {

@@ -18,6 +18,7 @@
 #include "pos/job/event_loop.h"
 #include "pos/job/exit_file.h"
 #include "pos/job/file_copy.h"
+#include "pos/job/hold_timer.h"
 #include "pos/job/input_pump.h"
 #include "pos/job/job_image.h"
 #include "pos/job/log_file.h"
@@ -47,6 +48,56 @@ TEST(EventLoop, FiresTimersInOrderAndStops) {
   loop.After(5000000, [&] { loop.Stop(); });
   EXPECT_TRUE(loop.Run().ok());
   EXPECT_EQ(order, "013");
+}
+
+TEST(HoldTimer, EndsByItselfOnce) {
+  EventLoop loop;
+  std::vector<std::uint64_t> expired;
+  HoldTimer timer(&loop, [&](std::uint64_t ms) { expired.push_back(ms); });
+  EXPECT_EQ(timer.left_ms(), 0u);
+  timer.Start(1);
+  loop.After(20000000, [&] { loop.Stop(); });
+  ASSERT_TRUE(loop.Run().ok());
+  EXPECT_THAT(expired, ::testing::ElementsAre(1u));
+  EXPECT_EQ(timer.left_ms(), 0u);
+}
+
+TEST(HoldTimer, IsChangedAndEnded) {
+  EventLoop loop;
+  bool expired = false;
+  HoldTimer timer(&loop, [&](std::uint64_t) { expired = true; });
+  timer.Start(60000);
+  EXPECT_GT(timer.left_ms(), 50000u);
+  EXPECT_LE(timer.left_ms(), 60000u);
+  Hold hold;
+  hold.set_until_told(true);
+  timer.Change(hold);
+  EXPECT_TRUE(timer.until_told());
+  EXPECT_EQ(timer.left_ms(), 0u);
+  hold.set_until_told(false);
+  hold.set_hold_ms(~std::uint64_t{0});  // does not wrap into the past
+  timer.Change(hold);
+  EXPECT_FALSE(timer.until_told());
+  EXPECT_GT(timer.left_ms(), 1000000u);
+  hold.set_hold_ms(1);
+  timer.Change(hold);
+  timer.End();
+  EXPECT_EQ(timer.left_ms(), 0u);
+  loop.After(20000000, [&] { loop.Stop(); });
+  ASSERT_TRUE(loop.Run().ok());
+  EXPECT_FALSE(expired);
+}
+
+TEST(HoldTimer, MayBeDestroyedByWhatItCalls) {
+  EventLoop loop;
+  std::unique_ptr<HoldTimer> timer;
+  timer = std::make_unique<HoldTimer>(&loop, [&](std::uint64_t) {
+    timer.reset();
+    loop.Stop();
+  });
+  timer->Start(0);
+  ASSERT_TRUE(loop.Run().ok());
+  EXPECT_EQ(timer, nullptr);
 }
 
 TEST(EventLoop, AHandlerMayUnwatchItselfAndOthers) {
