@@ -1,6 +1,7 @@
 """Every CUDA program: plainly, and checkpointed, killed and restored.
 
 programs_test.py plain            every program once, in the foreground
+programs_test.py newer_ptx        code for a device that is not there
 programs_test.py restore_NAME     one program at random points of its life
 """
 import os
@@ -17,9 +18,12 @@ POINTS = 10 if LONG else 2
 DRAWS = 8
 
 
-# Kernels that wait for a later call nearly all the time: such a program comes to
-# rest at few instants, so many are tried, each for a short time.
+# Programs that need a posd of their own kind.
 OPTIONS = {
+    # PTX for 10.0 alone.
+    "cg_groups_sm100": {"sim.compute_capability": "10.0"},
+    # Kernels that wait for a later call nearly all the time: such a program
+    # comes to rest at few instants, so many are tried, each for a short time.
     "thread_streams": {"quiesce.drain_ms": "30ms", "quiesce.backoff_ms": "1ms",
                        "quiesce.retries": 9},
 }
@@ -27,7 +31,7 @@ OPTIONS = {
 
 def plain(test):
     """Exit status 0, own checks passed, the same digest every time."""
-    node = test.node()
+    ordinary = test.node()
     names = sorted(os.listdir(PROGRAMS)) if os.path.isdir(PROGRAMS) else []
     if not names:
         raise Skip("no programs were built (no nvcc)")
@@ -35,6 +39,9 @@ def plain(test):
         if name in NOT_YET:
             continue
         program = Program(test, name)
+        node = ordinary
+        if name in OPTIONS:
+            node = test.node(options=OPTIONS[name])
         digests = set()
         for _ in range(2):
             running = node.begin("run", "--", *program.command(2),
@@ -45,7 +52,21 @@ def plain(test):
                    f"{output[-500:]!r} {running.errors[-500:]!r}")
             digests.add(check_output(output, 2))
         expect_equal(len(digests), 1, f"digests of {name}")
+        if node is not ordinary:
+            node.stop()
     test.note(f"{len(names)} programs")
+    test.check_idle(ordinary)
+
+
+def newer_ptx(test):
+    """PTX for a newer device than posd's is refused by its name, at the first
+    launch, and the session goes on to an orderly end."""
+    node = test.node()
+    program = Program(test, "cg_groups_sm100")
+    running = node.begin("run", "--", *program.command(1), as_json=False)
+    expect_equal(running.status(), 1, "exit status")
+    expect(b"cudaErrorNoKernelImageForDevice" in running.output,
+           f"output: {running.output!r}")
     test.check_idle(node)
 
 
@@ -113,7 +134,7 @@ def restore(program_name):
 
 
 def all_tests():
-    tests = {"plain": plain}
+    tests = {"plain": plain, "newer_ptx": newer_ptx}
     names = set(sys.argv[1:]) or {
         "restore_" + n for n in (os.listdir(PROGRAMS)
                                  if os.path.isdir(PROGRAMS) else [])}

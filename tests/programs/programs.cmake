@@ -1,6 +1,11 @@
 # The CUDA programs, one row each. A row is all that a new one needs: the tests
 # in tests/cr take it up from here.
 
+# Groups of instructions that programs below need and the interpreter has, of:
+# half (arithmetic of f16 and bf16), video (vabsdiff4 and the like), mma (wmma,
+# mma, ldmatrix), async (cp.async, mbarrier), link (device code of several files).
+set(_interpreter_has)
+
 # What kinds of calls there are.
 pos_program(device_output)
 pos_program(driver_api FLAGS -L${_cuda_lib}/stubs -lcuda)
@@ -35,7 +40,12 @@ pos_program(vector_add)
 pos_program(aes128)
 pos_program(bfs)
 pos_program(bitonic_sort)
+pos_program(cg_groups)
+pos_program(conjugate_gradient)
+pos_program(device_heap)
+pos_program(fast_math FLAGS --use_fast_math)
 pos_program(fft)
+pos_program(function_pointers)
 pos_program(hash_table)
 pos_program(image_filters)
 pos_program(life)
@@ -44,9 +54,27 @@ pos_program(mandelbrot)
 pos_program(monte_carlo)
 pos_program(nbody)
 pos_program(nbody_double SOURCES nbody.cu FLAGS -DREAL=double)
+pos_program(packed_bytes NEEDS video)
 pos_program(radix_sort)
+pos_program(recursion)
 pos_program(sha256)
 pos_program(spmv_csr)
+pos_program(wide_math)
+
+# How programs are built: for one architecture, for debugging, in parts that are
+# linked, or while the program runs.
+foreach(sm 80 90 100)  # PTX alone; for 100 a newer device is needed
+  pos_program(cg_groups_sm${sm} SOURCES cg_groups.cu
+              FLAGS -gencode arch=compute_${sm},code=compute_${sm})
+endforeach()
+pos_program(linked SOURCES linked.cu linked_b.cu FLAGS -rdc=true NEEDS link)
+pos_program(radix_sort_debug SOURCES radix_sort.cu FLAGS -G)
+if(EXISTS ${_cuda_lib}/libnvrtc.so)
+  pos_program(nvrtc_kernels FLAGS -L${_cuda_lib} -lnvrtc -L${_cuda_lib}/stubs
+                                  -lcuda)
+else()
+  message(STATUS "no libnvrtc.so: nvrtc_kernels is not built")
+endif()
 
 # Libraries of templates. PTX alone: ptxas would take most of their build.
 set(_ptx_90 -gencode arch=compute_90,code=compute_90)
