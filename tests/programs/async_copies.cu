@@ -10,6 +10,9 @@
 
 #include "arrays.h"
 
+// Barriers in shared memory are initialized by the kernels.
+#pragma nv_diag_suppress static_var_with_dynamic_init
+
 namespace cg = cooperative_groups;
 
 constexpr int kBlock = 64, kTiles = 6, kTile = kBlock;

@@ -81,7 +81,7 @@ endif()
 set(_ptx_80 -gencode arch=compute_80,code=compute_80)
 pos_program(async_copies FLAGS ${_ptx_80} NEEDS async)
 pos_program(flash_attention NEEDS half)
-pos_program(half_arithmetic NEEDS half)
+pos_program(half_arithmetic FLAGS ${_ptx_80} NEEDS half)
 pos_program(half_arithmetic_sm90 SOURCES half_arithmetic.cu
             FLAGS -gencode arch=compute_90,code=compute_90 NEEDS half)
 pos_program(wmma_gemm FLAGS ${_ptx_80} NEEDS mma)
