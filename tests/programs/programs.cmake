@@ -3,7 +3,7 @@
 
 # Groups of instructions that programs below need and the interpreter has, of:
 # half (arithmetic of f16 and bf16), video (vabsdiff4 and the like), mma (wmma,
-# mma, ldmatrix), async (cp.async, mbarrier), link (device code of several files).
+# mma, ldmatrix), async (cp.async, mbarrier).
 set(_interpreter_has)
 
 # What kinds of calls there are.
@@ -68,7 +68,9 @@ foreach(sm 80 90 100)  # PTX alone; for 100 a newer device is needed
   pos_program(cg_groups_sm${sm} SOURCES cg_groups.cu
               FLAGS -gencode arch=compute_${sm},code=compute_${sm})
 endforeach()
-pos_program(linked SOURCES linked.cu linked_b.cu FLAGS -rdc=true NEEDS link)
+pos_program(linked SOURCES linked.cu linked_b.cu FLAGS -rdc=true)
+pos_program(linked_ptx SOURCES linked.cu linked_b.cu
+            FLAGS -rdc=true -gencode arch=compute_80,code=compute_80)
 pos_program(radix_sort_debug SOURCES radix_sort.cu FLAGS -G)
 if(EXISTS ${_cuda_lib}/libnvrtc.so)
   pos_program(nvrtc_kernels FLAGS -L${_cuda_lib} -lnvrtc -L${_cuda_lib}/stubs
