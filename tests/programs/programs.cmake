@@ -46,7 +46,7 @@ pos_program(device_heap)
 pos_program(fast_math FLAGS --use_fast_math)
 pos_program(fft)
 pos_program(function_pointers)
-pos_program(gpt FLAGS --extended-lambda)
+pos_program(gpt HEADERS gpt_model.h FLAGS --extended-lambda)
 pos_program(hash_table)
 pos_program(image_filters)
 pos_program(life)
@@ -68,8 +68,9 @@ foreach(sm 80 90 100)  # PTX alone; for 100 a newer device is needed
   pos_program(cg_groups_sm${sm} SOURCES cg_groups.cu
               FLAGS -gencode arch=compute_${sm},code=compute_${sm})
 endforeach()
-pos_program(linked SOURCES linked.cu linked_b.cu FLAGS -rdc=true)
-pos_program(linked_ptx SOURCES linked.cu linked_b.cu
+pos_program(linked SOURCES linked.cu linked_b.cu HEADERS linked.h
+            FLAGS -rdc=true)
+pos_program(linked_ptx SOURCES linked.cu linked_b.cu HEADERS linked.h
             FLAGS -rdc=true -gencode arch=compute_80,code=compute_80)
 pos_program(radix_sort_debug SOURCES radix_sort.cu FLAGS -G)
 if(EXISTS ${_cuda_lib}/libnvrtc.so)
