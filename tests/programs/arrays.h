@@ -32,8 +32,7 @@ template <typename T>
 std::vector<T> Download(const T* from, std::size_t count) {
   std::vector<T> to(count);
   CUDA(cudaGetLastError());
-  CUDA(
-      cudaMemcpy(to.data(), from, count * sizeof(T), cudaMemcpyDeviceToHost));
+  CUDA(cudaMemcpy(to.data(), from, count * sizeof(T), cudaMemcpyDeviceToHost));
   return to;
 }
 

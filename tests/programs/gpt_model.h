@@ -1,6 +1,6 @@
 // The transformer of gpt.cu: what each element of each tensor is, for a device
-// and for a processor alike. `For` runs f(0) … f(n - 1), all at once or one after
-// the other: no f reads what another of the same call writes.
+// and for a processor alike. `For` runs f(0) … f(n - 1), all at once or one
+// after the other: no f reads what another of the same call writes.
 #ifndef POS_TESTS_PROGRAMS_GPT_MODEL_H_
 #define POS_TESTS_PROGRAMS_GPT_MODEL_H_
 
@@ -71,8 +71,8 @@ struct Memory {
   }
 };
 constexpr int kFloats =
-    4 * kParameters + kRows * (1 + 4 * kDim + kVocabulary + 3 * kDim + kHidden +
-                               kHeads * kTime) +
+    4 * kParameters +
+    kRows * (1 + 4 * kDim + kVocabulary + 3 * kDim + kHidden + kHeads * kTime) +
     kLayers * kRows * (8 * kDim + kHeads * kTime + 2 * kHidden);
 
 // y[r][o] = sum over i of x[r][i] * w[i][o] (+ y when `add`)
@@ -145,8 +145,7 @@ void NormBack(For run, const float* x, const float* gain, const float* dy,
     }
     for (int k = 0; k < kDim; ++k) {
       const int at = r * kDim + k;
-      dx[at] += scale * (dy[at] * gain[k] -
-                         x[at] * dot * scale * scale / kDim);
+      dx[at] += scale * (dy[at] * gain[k] - x[at] * dot * scale * scale / kDim);
     }
   });
 }
@@ -258,8 +257,7 @@ void Forward(For run, const Memory& m, const int* tokens) {
     float* active = s.active;
     run(kRows * kHidden, [=] __host__ __device__(int i) {
       const float u = up[i];
-      active[i] =
-          0.5f * u * (1 + tanhf(kGelu * (u + 0.044715f * u * u * u)));
+      active[i] = 0.5f * u * (1 + tanhf(kGelu * (u + 0.044715f * u * u * u)));
     });
     Multiply(run, s.active, w + kDown, x, kHidden, kDim, true);
   }
@@ -311,9 +309,8 @@ void Backward(For run, const Memory& m, const int* tokens) {
     float sum = 0;
     for (int r = 0; r < kRows; ++r) {
       const int token = tokens[r / kTime * (kTime + 1) + r % kTime];
-      const bool mine = i < kPosition
-                            ? token == i / kDim
-                            : r % kTime == (i - kPosition) / kDim;
+      const bool mine = i < kPosition ? token == i / kDim
+                                      : r % kTime == (i - kPosition) / kDim;
       if (mine) sum += dx[r * kDim + i % kDim];
     }
     g[i] = sum;
