@@ -1,8 +1,9 @@
 """Libraries from PyPI, unchanged: checkpointed in the middle, killed, restored.
 
-libraries_test.py cupy   CuPy: element-wise, reductions, raw kernels, streams
+libraries_test.py cupy       CuPy: element-wise, reductions, raw kernels, streams
+libraries_test.py cuda_core  cuda-python: cuda.core on top of cuda.bindings
 
-They are installed by pip into a virtual environment below the build directory,
+They are installed by pip into virtual environments below the build directory,
 once. Skipped, saying why, where that cannot be: without root, without a package
 index, without the toolkit's libnvrtc.
 """
@@ -18,7 +19,6 @@ from programs_test import POINTS, disturbed
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 INSTALL_S = 240  # at most
-ITERATIONS = 40
 
 
 class PythonProgram:
@@ -35,9 +35,9 @@ class PythonProgram:
         return [self.python, self.script, str(iterations), self.files]
 
 
-def installed(*packages):
+def installed(name, packages):
     """The Python of a virtual environment with these packages."""
-    home = os.path.join(BUILD, "python")
+    home = os.path.join(BUILD, "python", name)
     python = os.path.join(home, "bin", "python")
     mark = os.path.join(home, "installed")
     os.makedirs(home, exist_ok=True)
@@ -66,28 +66,37 @@ def installed(*packages):
     return python
 
 
-def cupy(test):
+# Script, iterations that take about a second, packages.
+LIBRARIES = {
+    "cupy": ("cupy_program.py", 40, ["cupy-cuda13x==14.*"]),
+    "cuda_core": ("cuda_core_program.py", 2000,
+                  ["cuda-core==1.2.*", "cuda-bindings==13.*", "numpy"]),
+}
+
+
+def library(test):
+    script, iterations, packages = LIBRARIES[test.name]
     needs_root()
     runtime = cuda_runtime()
     if runtime is None or not any(name.startswith("libnvrtc.so")
                                   for name in os.listdir(runtime)):
         raise Skip("no libnvrtc in the CUDA toolkit")
-    python = installed("cupy-cuda13x==14.*")
+    python = installed(test.name, packages)
     node = test.node()
     needs_criu(node)
-    program = PythonProgram(test, python, "cupy_program.py")
+    program = PythonProgram(test, python, script)
     # Compiles the kernels, for the later runs as well.
     compiled = node.begin("run", "--", *program.command(1), as_json=False)
     expect_equal(compiled.status(180), 0, "exit status: " +
                  tail(compiled.output + compiled.errors))
-    undisturbed = Undisturbed(node, program, iterations=ITERATIONS)
+    undisturbed = Undisturbed(node, program, iterations=iterations)
     for i in range(POINTS):
         disturbed(test, node, program, undisturbed, stop=i % 2 == 0,
                   kernel_running=False)
     test.check_idle(node)
 
 
-TESTS = {"cupy": cupy}
+TESTS = {name: library for name in LIBRARIES}
 
 if __name__ == "__main__":
     main(TESTS, limit_s=400)
