@@ -48,10 +48,11 @@ def check_output(output, iterations=None):
 
 
 class Undisturbed:
-    """A complete run that nobody disturbed: count, output, time, calls."""
+    """A complete run that nobody disturbed: count, output, time, calls.
+    `iterations`: instead of as many as take `target_s`."""
 
-    def __init__(self, node, program, target_s=TARGET_S):
-        self.iterations = self._choose(node, program, target_s)
+    def __init__(self, node, program, target_s=TARGET_S, iterations=None):
+        self.iterations = iterations or self._choose(node, program, target_s)
         started = time.monotonic()
         job = node.run(*program.command(self.iterations))
         self.calls = 0

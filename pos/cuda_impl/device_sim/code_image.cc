@@ -72,14 +72,14 @@ Result<std::shared_ptr<const CodeImage>> CodeImageCache::Parse(
   *error = CUDA_ERROR_INVALID_IMAGE;
   POS_ASSIGN_OR_RETURN(const std::vector<std::string> texts,
                        fatbin::SelectPtx(image, sm_));
-  for (const std::string& text : texts) {
+  if (!texts.empty()) {
     *error = CUDA_ERROR_INVALID_PTX;
+    const std::vector<std::string_view> views(texts.begin(), texts.end());
     POS_ASSIGN_OR_RETURN(std::shared_ptr<const ptx::Module> unit,
-                         ptx::Module::Parse(text));
+                         ptx::Module::Link(views));
     result->units.push_back(std::move(unit));
-    result->uses_heap = result->uses_heap || DeclaresMalloc(text);
-  }
-  if (!result->units.empty()) {
+    result->uses_heap =
+        std::any_of(texts.begin(), texts.end(), &DeclaresMalloc);
     *error = 0;
     return std::shared_ptr<const CodeImage>(std::move(result));
   }

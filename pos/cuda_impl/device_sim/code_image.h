@@ -20,8 +20,8 @@ namespace pos::sim {
 
 // Immutable, but for what is kept for the next load.
 struct CodeImage {
-  // One per translation unit that has PTX for the device: more than one only
-  // with -rdc=true.
+  // One, of all translation units (several with -rdc=true) that have PTX for
+  // the device; none for a cubin.
   std::vector<std::shared_ptr<const ptx::Module>> units;
   // Kernels of the cubin for the device, when there is no PTX.
   std::vector<fatbin::CubinKernel> cubin_kernels;

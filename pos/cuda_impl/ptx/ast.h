@@ -149,7 +149,6 @@ struct Unit {
   std::vector<Storage> shared;  // module scope and all bodies
   std::vector<Function> functions;
   std::vector<std::string> opcodes;  // distinct spellings
-  std::unordered_map<std::string, std::uint32_t> function_index;
   std::unordered_map<std::string, std::uint32_t> entry_index;  // of entries
   // .alias: function number -> the function that it stands for.
   std::unordered_map<std::uint32_t, std::uint32_t> aliases;

@@ -227,8 +227,16 @@ Status Module::Describe() {
 }
 
 Result<std::shared_ptr<const Module>> Module::Parse(std::string_view text) {
-  text = text.substr(0, text.find('\0'));
-  Parser parser(text);
+  return Link(std::span(&text, 1));
+}
+
+Result<std::shared_ptr<const Module>> Module::Link(
+    std::span<const std::string_view> texts) {
+  std::vector<std::string_view> whole;
+  for (const std::string_view text : texts) {
+    whole.push_back(text.substr(0, text.find('\0')));
+  }
+  Parser parser(whole);
   if (!parser.Run()) return parser.status();
   std::shared_ptr<Module> module(new Module(parser.TakeUnit()));
   POS_RETURN_IF_ERROR(module->Describe());

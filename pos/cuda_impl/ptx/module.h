@@ -21,6 +21,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -103,6 +104,10 @@ class Module {
   // that contain it or can call it (Entry::unsupported).
   // `text` may end in NUL bytes.
   static Result<std::shared_ptr<const Module>> Parse(std::string_view text);
+  // One module of several translation units (-rdc=true), linked by the names
+  // of what is .visible, .weak or .extern; of .weak definitions the first.
+  static Result<std::shared_ptr<const Module>> Link(
+      std::span<const std::string_view> texts);
 
   Module(const Module&) = delete;
   Module& operator=(const Module&) = delete;

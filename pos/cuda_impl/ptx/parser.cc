@@ -1,5 +1,6 @@
 #include "pos/cuda_impl/ptx/parser.h"
 
+#include <algorithm>
 #include <charconv>
 #include <string>
 #include <system_error>
@@ -9,10 +10,12 @@ namespace pos::ptx {
 namespace {
 
 // FNV-1a, 64 bits: tells texts apart, nothing more.
-std::uint64_t HashText(std::string_view text) {
+std::uint64_t HashTexts(std::span<const std::string_view> texts) {
   std::uint64_t hash = 0xcbf29ce484222325ull;
-  for (const char c : text) {
-    hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ull;
+  for (const std::string_view text : texts) {
+    for (const char c : text) {
+      hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ull;
+    }
   }
   return hash;
 }
@@ -26,12 +29,33 @@ std::string Shown(std::string_view text) {
 
 }  // namespace
 
-Parser::Parser(std::string_view text)
-    : lexer_(text), unit_(std::make_unique<ast::Unit>()) {
-  unit_->hash = HashText(text);
+Parser::Parser(std::span<const std::string_view> texts)
+    : texts_(texts), lexer_(""), unit_(std::make_unique<ast::Unit>()) {
+  unit_->hash = HashTexts(texts);
 }
 
 bool Parser::Run() {
+  int sm = 0;
+  for (const std::string_view text : texts_) {
+    lexer_ = Lexer(text);
+    unit_->sm = 0;
+    if (!ParseText()) return false;
+    sm = std::max(sm, unit_->sm);
+    ForgetOwnNames();
+  }
+  unit_->sm = sm;
+  return true;
+}
+
+void Parser::ForgetOwnNames() {
+  for (const std::string_view name : own_names_) {
+    scopes_.module().Unbind(name);
+    function_names_.erase(name);
+  }
+  own_names_.clear();
+}
+
+bool Parser::ParseText() {
   Advance();
   if (!AtDirective(".version")) return FailHere("PTX begins with .version");
   while (token_.kind != TokenKind::kEnd) {

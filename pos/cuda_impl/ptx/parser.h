@@ -17,9 +17,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "pos/base/status.h"
@@ -37,7 +39,10 @@ class Parser {
   static constexpr std::uint64_t kMaxStorageBytes = 1ull << 30;
   static constexpr int kMaxExpressionDepth = 64;
 
-  explicit Parser(std::string_view text);
+  // Several texts are linked: they have in common what is .visible, .weak,
+  // .common or .extern; other names are each text's own. Of several .weak
+  // definitions the first one counts.
+  explicit Parser(std::span<const std::string_view> texts);
 
   bool Run();
   [[nodiscard]] const Status& status() const { return status_; }
@@ -56,7 +61,9 @@ class Parser {
   // What stands before a declaration's type.
   struct Linkage {
     bool external = false;
-    bool common = false;
+    bool visible = false;
+    bool weak = false;  // or .common
+    [[nodiscard]] bool Shared() const { return external || visible || weak; }
   };
   // The part of a declaration between state space and name.
   struct DeclType {
@@ -74,6 +81,8 @@ class Parser {
   };
 
   // ---- parser.cc
+  bool ParseText();
+  void ForgetOwnNames();
   void Advance() { token_ = lexer_.Next(); }
   bool Fail(const Token& at, std::string_view what);
   bool FailHere(std::string_view what) { return Fail(token_, what); }
@@ -105,6 +114,7 @@ class Parser {
   bool AddModuleVariable(Space space, const Linkage& linkage,
                          const DeclType& type, std::string_view name,
                          Extent extent);
+  void NameOwnVariable(std::string_view name, Variable* variable);
   bool AddShared(const Linkage& linkage, const DeclType& type,
                  std::string_view name, const Extent& extent);
   bool AddBodyStorage(Space space, const DeclType& type, std::string_view name,
@@ -127,7 +137,7 @@ class Parser {
   bool ParseFunctionDirectives(ast::Function* function);
   bool ParseThreadCounts(std::uint32_t* counts);
   bool DeclareFunction(std::string_view name, ast::Function head,
-                       std::uint32_t* index);
+                       const Linkage& linkage, std::uint32_t* index);
   bool BindFormals();
 
   // ---- parser_init.cc
@@ -172,6 +182,10 @@ class Parser {
   void UseName(const Token& name, ast::Operand* out);
   std::uint32_t LabelFor(std::string_view name);
 
+  const std::span<const std::string_view> texts_;
+  // Names of module scope that a text has for itself, until it ends.
+  std::unordered_set<std::string_view> own_names_;
+  std::unordered_set<std::string> variable_names_;  // of all texts
   Lexer lexer_;
   Token token_;
   Status status_;

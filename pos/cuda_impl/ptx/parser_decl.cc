@@ -13,9 +13,11 @@ bool Parser::ParseLinkage(Linkage* linkage) {
   while (true) {
     if (AtDirective(".extern")) {
       linkage->external = true;
-    } else if (AtDirective(".common")) {
-      linkage->common = true;
-    } else if (!AtDirective(".visible") && !AtDirective(".weak")) {
+    } else if (AtDirective(".common") || AtDirective(".weak")) {
+      linkage->weak = true;
+    } else if (AtDirective(".visible")) {
+      linkage->visible = true;
+    } else {
       return true;
     }
     Advance();
@@ -145,6 +147,14 @@ bool Parser::ParseOneVariable(Space space, const Linkage& linkage,
   return AddModuleVariable(space, linkage, type, name, extent);
 }
 
+// A variable that no other text sees. Its name tells it from theirs, too.
+void Parser::NameOwnVariable(std::string_view name, Variable* variable) {
+  own_names_.insert(name);
+  for (int copy = 1; variable_names_.count(variable->name) != 0; ++copy) {
+    variable->name = std::string(name) + "$" + std::to_string(copy);
+  }
+}
+
 bool Parser::AddModuleVariable(Space space, const Linkage& linkage,
                                const DeclType& type, std::string_view name,
                                Extent extent) {
@@ -157,9 +167,14 @@ bool Parser::AddModuleVariable(Space space, const Linkage& linkage,
   variable.alignment = type.alignment;
   // A name may be declared .extern first and defined later.
   const Binding* known = scopes_.top().Find(name);
-  const bool again =
-      known != nullptr && known->kind == ast::OperandKind::kVariable &&
-      (unit_->variables[known->index].external || linkage.external);
+  const bool again = known != nullptr &&
+                     known->kind == ast::OperandKind::kVariable &&
+                     (unit_->variables[known->index].external ||
+                      linkage.external || linkage.weak);
+  // Defined by an earlier text: this definition is read and left.
+  const bool left = again && linkage.weak && !linkage.external &&
+                    !unit_->variables[known->index].external;
+  const std::size_t relocations_before = pending_relocations_.size();
   const auto number = again
                           ? known->index
                           : static_cast<std::uint32_t>(unit_->variables.size());
@@ -168,6 +183,8 @@ bool Parser::AddModuleVariable(Space space, const Linkage& linkage,
       return FailHere("this name is declared twice: " + variable.name);
     }
     unit_->variables.emplace_back();
+    if (!linkage.Shared()) NameOwnVariable(name, &variable);
+    variable_names_.insert(variable.name);
   }
   if (TakePunct('=')) {
     // The number of the variable must be known for relocations.
@@ -189,6 +206,10 @@ bool Parser::AddModuleVariable(Space space, const Linkage& linkage,
     return false;
   }
   if (extent.open && variable.initial.empty()) variable.bytes = 0;
+  if (left) {
+    pending_relocations_.resize(relocations_before);
+    return true;
+  }
   if (again && linkage.external) {  // declared or defined before
     if (variable.relocations.empty()) return true;
     return FailHere("an initial value of a variable of another module");
@@ -211,10 +232,11 @@ bool Parser::AddShared(const Linkage& linkage, const DeclType& type,
   const auto number = static_cast<std::uint32_t>(unit_->shared.size());
   if (!scopes_.top().Bind(name, {ast::OperandKind::kShared, number, 1})) {
     // The same .extern may be declared again.
-    if (linkage.external) return true;
+    if (linkage.external || linkage.weak) return true;
     return FailHere("this name is declared twice: " + storage.name);
   }
   unit_->shared.push_back(std::move(storage));
+  if (function_ == nullptr && !linkage.Shared()) own_names_.insert(name);
   return true;
 }
 

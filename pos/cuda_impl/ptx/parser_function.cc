@@ -19,12 +19,15 @@ bool Parser::ParseFunction(bool entry, const Linkage& linkage) {
   if (!defined && !ExpectPunct(';')) return false;
   head.defined = defined;
   std::uint32_t index = 0;
-  if (!DeclareFunction(name, std::move(head), &index)) return false;
+  if (!DeclareFunction(name, std::move(head), linkage, &index)) return false;
   if (!defined) return true;
   function_ = &unit_->functions[index];
   function_number_ = index;
   const bool ok = ParseBody();
   function_ = nullptr;
+  if (function_names_.find(name)->second != index) {
+    unit_->functions[index] = ast::Function();  // another text's counts
+  }
   return ok;
 }
 
@@ -134,21 +137,25 @@ bool Parser::ParseFunctionDirectives(ast::Function* function) {
   return true;
 }
 
-// Enters a declaration or a definition; a definition replaces a declaration.
+// Enters a declaration or a definition; a definition replaces a declaration. A
+// .weak one of what is defined already gets a number without a name.
 bool Parser::DeclareFunction(std::string_view name, ast::Function head,
-                             std::uint32_t* index) {
+                             const Linkage& linkage, std::uint32_t* index) {
   const auto known = function_names_.find(name);
-  if (known == function_names_.end()) {
+  const bool left = known != function_names_.end() && head.defined &&
+                    linkage.weak && unit_->functions[known->second].defined;
+  if (known == function_names_.end() || left) {
     if (unit_->functions.size() >= kMaxFunctions) {
       return FailHere("a module with that many functions is not supported");
     }
     *index = static_cast<std::uint32_t>(unit_->functions.size());
     function_names_.emplace(name, *index);
-    unit_->function_index.emplace(head.name, *index);
+    if (!linkage.Shared()) own_names_.insert(name);
     unit_->functions.push_back(std::move(head));
     return true;
   }
   *index = known->second;
+  if (linkage.Shared()) own_names_.erase(name);
   ast::Function& old = unit_->functions[*index];
   if (!head.defined) return true;
   if (old.defined) {

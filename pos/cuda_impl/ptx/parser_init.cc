@@ -325,6 +325,7 @@ bool Parser::ResolveRelocations() {
       return Fail(pending.name, "an initial value takes an unknown address");
     }
   }
+  pending_relocations_.clear();
   return true;
 }
 

@@ -35,6 +35,7 @@ class Scope {
 
   // False when the block has the name already.
   bool Bind(std::string_view name, Binding binding);
+  void Unbind(std::string_view name) { names_.erase(name); }
   // `prefix`<count>. False when the block has the prefix already, or kMaxRanges
   // of them.
   bool BindRange(std::string_view prefix, std::uint32_t count,

@@ -5,14 +5,16 @@
 namespace pos::ptx::POS_PTX_ISA {
 namespace {
 
-// Sums with the carry flag. Subtraction keeps the borrow there.
+// Sums with the carry flag. A subtraction adds the complement, so its flag says
+// that there was no borrow: the ISA's text leaves that open, but nvcc reads the
+// flag of sub.cc by addc (its division of 128 bits does).
 template <typename T, bool kSubtract, bool kIn, bool kOut>
 struct Carried {
   template <bool kPartial>
   static const Inst* Run(Warp* w, const Inst* i) {
     const T* a = In<T>(w, i->a);
     const T* b = In<T>(w, i->b);
-    const u32 in = kIn ? Carry(w) : 0;
+    const u32 in = !kIn ? 0 : kSubtract ? ~Carry(w) : Carry(w);
     const u32 out = MaskWhere([=](unsigned l) {
       const T one = On(in, l) ? T{1} : T{0};
       const T first = static_cast<T>(kSubtract ? a[l] - b[l] : a[l] + b[l]);
@@ -25,7 +27,7 @@ struct Carried {
       const T one = On(in, l) ? T{1} : T{0};
       return static_cast<T>(kSubtract ? a[l] - b[l] - one : a[l] + b[l] + one);
     });
-    if (kOut) SetPredicate(w, 0, out);
+    if (kOut) SetPredicate(w, 0, kSubtract ? ~out : out);
     return i + 1;
   }
 };

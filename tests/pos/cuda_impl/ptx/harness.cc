@@ -65,8 +65,9 @@ std::string TestMemory::printed() {
   return printed_;
 }
 
-TestModule::TestModule(std::string_view text, IsaLevel level) {
-  auto parsed = Module::Parse(text);
+TestModule::TestModule(std::span<const std::string_view> texts,
+                       IsaLevel level) {
+  auto parsed = Module::Link(texts);
   if (!parsed.ok()) {
     ADD_FAILURE() << parsed.status().ToString();
     std::abort();

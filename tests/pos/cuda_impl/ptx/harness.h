@@ -104,7 +104,11 @@ bool RunToTheEnd(GridRun* run, const LaunchOptions& options);
 class TestModule {
  public:
   // Fails the test when the text does not parse.
-  explicit TestModule(std::string_view text, IsaLevel level = BestIsaLevel());
+  explicit TestModule(std::string_view text, IsaLevel level = BestIsaLevel())
+      : TestModule(std::span(&text, 1), level) {}
+  // Of several texts, linked.
+  explicit TestModule(std::span<const std::string_view> texts,
+                      IsaLevel level = BestIsaLevel());
 
   TestMemory& memory() { return memory_; }
   LoadedModule& loaded() { return *loaded_; }

@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <span>
 #include <string>
+#include <string_view>
 
 #include "harness.h"
 
@@ -236,6 +238,91 @@ ret;
   EXPECT_FALSE(module.Launch("k", params).fault.has_value());
   EXPECT_THAT(TestMemory::Download<int>(out, 3),
               ::testing::ElementsAre(700, 50, 1));
+}
+
+// What -rdc=true makes: names that are shared, names of their own in each text,
+// and what several texts define alike.
+constexpr const char* kOneText = R"(
+.extern .func (.param .b32 r) twist (.param .b32 x);
+.extern .global .u32 calls;
+.global .u32 own = 5;
+.func (.param .b32 r) helper () {
+  .reg .b32 %r<2>;
+  ld.global.u32 %r1, [own];
+  st.param.b32 [r], %r1;
+  ret;
+}
+.weak .func (.param .b32 r) both () { st.param.b32 [r], 100; ret; }
+.weak .global .align 8 .u64 table[2] = {helper, 7};
+.visible .entry run(.param .u64 out) {
+  .reg .b32 %r<9>;
+  .reg .b64 %d<3>;
+  .param .b32 a, b, c, d;
+  call (a), helper, ();
+  ld.param.b32 %r1, [a];
+  st.param.b32 [b], %r1;
+  call (c), twist, (b);
+  ld.param.b32 %r2, [c];
+  call (d), both, ();
+  ld.param.b32 %r3, [d];
+  ld.global.u32 %r4, [calls];
+  ld.global.u32 %r5, [table+8];
+  ld.param.u64 %d1, [out];
+  st.global.v4.b32 [%d1], {%r2, %r3, %r4, %r5};
+  ret;
+})";
+constexpr const char* kOtherText = R"(
+.visible .global .u32 calls = 40;
+.global .u32 own = 3;
+.func (.param .b32 r) helper () {
+  .reg .b32 %r<2>;
+  ld.global.u32 %r1, [own];
+  st.param.b32 [r], %r1;
+  ret;
+}
+.weak .func (.param .b32 r) both () { st.param.b32 [r], 200; ret; }
+.weak .global .align 8 .u64 table[2] = {helper, 8};
+.visible .func (.param .b32 r) twist (.param .b32 x) {
+  .reg .b32 %r<5>;
+  .param .b32 mine;
+  call (mine), helper, ();
+  ld.param.b32 %r1, [mine];
+  ld.param.b32 %r2, [x];
+  mad.lo.u32 %r3, %r2, 10, %r1;
+  atom.global.add.u32 %r4, [calls], 2;
+  st.param.b32 [r], %r3;
+  ret;
+})";
+
+TEST(PtxModule, TextsAreLinkedByTheirSharedNames) {
+  const std::string one = std::string(kHead) + kOneText;
+  const std::string other = std::string(kHead) + kOtherText;
+  // The order decides nothing but whose .weak definition counts.
+  for (const bool swapped : {false, true}) {
+    SCOPED_TRACE(swapped);
+    const std::string_view texts[] = {swapped ? other : one,
+                                      swapped ? one : other};
+    TestModule module{std::span<const std::string_view>(texts)};
+    EXPECT_EQ(module.module().variables().size(), 4u);
+    const std::uint64_t out = module.memory().Allocate(16);
+    const LaunchResult result =
+        module.Launch("run", Params().Add(out), {.block = {1, 1, 1}});
+    ASSERT_TRUE(result.finished);
+    EXPECT_THAT(TestMemory::Download<std::uint32_t>(out, 4),
+                ::testing::ElementsAre(53u, swapped ? 200u : 100u, 42u,
+                                       swapped ? 8u : 7u));
+  }
+}
+
+TEST(PtxModule, TextsThatDoNotFitTogether) {
+  const std::string one = std::string(kHead) + ".visible .func f() { ret; }";
+  const std::string_view twice[] = {one, one};
+  EXPECT_THAT(Module::Link(twice).status().message(),
+              HasSubstr("defined twice: f"));
+  // Alone, a kernel whose callee is missing says so.
+  const auto module = Parsed(kOneText);
+  ASSERT_NE(module, nullptr);
+  EXPECT_THAT(module->FindEntry("run")->unsupported, HasSubstr("twist"));
 }
 
 TEST(PtxModule, LaunchesThatAKernelDoesNotAllow) {

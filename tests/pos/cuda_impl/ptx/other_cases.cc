@@ -15,8 +15,9 @@ std::string Reg(std::uint32_t bytes, int number) {
   return (bytes == 8 ? "%d" : "%r") + std::to_string(number);
 }
 
-// A chain of three limbs: low without carry in, the opcode twice, and the flag
-// at the end. Words that carry and words that do not.
+// A chain of three limbs: low without carry in, the opcode, and the flag at the
+// end, read by subc or addc like the chain and by the other one. Words that
+// carry and words that do not.
 constexpr u64 kWords[] = {0,
                           1,
                           0x7fffffff,
@@ -64,6 +65,7 @@ BodyCase CarryCase(const std::string& opcode) {
   const std::string type = chain.bytes == 8 ? "u64" : "u32";
   const std::string first = chain.subtracts ? "sub.cc." : "add.cc.";
   const std::string next = chain.subtracts ? "subc." : "addc.";
+  const std::string other = chain.subtracts ? "addc." : "subc.";
   BodyCase test;
   test.opcode = opcode;
   test.threads = 96;
@@ -75,6 +77,7 @@ BodyCase CarryCase(const std::string& opcode) {
                  std::to_string(8 * n) + "];\n";
   }
   test.body += "mov." + type + " " + reg(15) + ", 0;\n";
+  test.body += "mov." + type + " " + reg(16) + ", 0;\n";
   // The flag: a + a carries when the top bit is set; a - c borrows when a < c.
   test.body += first + type + " " + reg(13) + ", " + reg(10) + ", " +
                reg(chain.subtracts ? 12 : 10) + ";\n";
@@ -84,7 +87,9 @@ BodyCase CarryCase(const std::string& opcode) {
   test.body += opcode + " " + reg(14) + ", " + sources + ";\n";
   test.body +=
       next + type + " " + reg(15) + ", " + reg(15) + ", " + reg(15) + ";\n";
-  for (int n = 0; n < 3; ++n) {
+  test.body +=
+      other + type + " " + reg(16) + ", " + reg(16) + ", " + reg(16) + ";\n";
+  for (int n = 0; n < 4; ++n) {
     test.body += "st.global." + type + " [%out+" + std::to_string(8 * n) +
                  "], " + reg(13 + n) + ";\n";
   }
@@ -99,7 +104,11 @@ BodyCase CarryCase(const std::string& opcode) {
     bool used = takes && flag;
     test.Want(i, 1) = chain.Step(a, chain.Addend(b, c), &used);
     if (gives) flag = used;
+    // What a subtraction leaves says "no borrow" to an addition, and back.
+    const u64 minus_one = CutTo(static_cast<Wide>(-1), bytes);
+    const u64 read = chain.subtracts ? (flag ? 0 : 1) : (flag ? 0 : minus_one);
     test.Want(i, 2) = chain.Step(0, 0, &flag);
+    test.Want(i, 3) = read;
   }
   return test;
 }
