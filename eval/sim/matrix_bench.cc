@@ -29,6 +29,7 @@ class NoMemory final : public MemoryView, public KernelOutput {
   std::uint64_t Malloc(std::uint64_t) override { return 0; }
   bool Free(std::uint64_t) override { return false; }
   void Print(std::string_view) override {}
+  void PrintFailure(std::string_view) override {}
 };
 
 constexpr std::int64_t kTurns = 1000;
