@@ -341,9 +341,9 @@ void LayOutLocal(const Program& program, std::uint32_t stack_bytes,
   };
   launch->local_frames =
       round(program.local_bytes + (program.recursive ? stack_bytes : 0));
-  launch->local_stride = round(
-      launch->local_frames +
-      (program.takes_stack ? std::max(stack_bytes, kMinAllocaBytes) : 0));
+  launch->local_stride =
+      round(launch->local_frames +
+            (program.takes_stack ? std::max(stack_bytes, kMinAllocaBytes) : 0));
 }
 
 std::uint64_t NextRunNumber() {

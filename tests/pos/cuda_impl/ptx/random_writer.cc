@@ -54,7 +54,9 @@ const std::vector<std::vector<std::string>>& Opcodes() {
   static const auto* const kAll = [] {
     std::map<std::string, std::vector<std::string>, std::less<>> by_base;
     for (std::size_t row = 0; row < OpcodeRowCount(); ++row) {
-      if (!CanRunValues(row)) continue;
+      if (!CanRunValues(row) || GetOpcodeRow(row).shape == Shape::kVideo) {
+        continue;  // the machine has no selectors of bytes
+      }
       for (const std::string& opcode : Spellings(row, 60)) {
         if (Usable(opcode)) {
           by_base[std::string(GetOpcodeRow(row).base)].push_back(opcode);

@@ -1,0 +1,72 @@
+// What a checkpoint says about itself: the image's manifest, the command's
+// answer.
+#include <string>
+#include <utility>
+
+#include "pos/daemon/checkpoint.h"
+#include "pos/daemon/image_info.h"
+
+namespace pos {
+
+void CheckpointRun::FillManifest() {
+  const JobRecord record = job_->record();
+  manifest_.mode = ckpt::CheckpointMode::kStop;
+  manifest_.tag = request_.tag();
+  manifest_.reason = request_.mode() == "stop"
+                         ? "asked for"
+                         : "the only mode that this version has";
+  FillJobInfo(record, criu_dir_, &manifest_);
+  FillHostInfo(supervisor_->Criu(), &manifest_);
+  FillDevices(record, *supervisor_->devices_->snapshot(), &manifest_);
+  for (std::size_t i = 0; i < members_.size(); ++i) {
+    const Member& member = members_[i];
+    ckpt::SessionRecord session;
+    session.number = static_cast<std::uint32_t>(i);
+    session.client_ns_pid =
+        static_cast<std::uint32_t>(member.session.record.client_ns_pid);
+    session.arena_base = supervisor_->options_.arena_base;
+    session.arena_bytes = supervisor_->options_.arena_bytes;
+    session.window_base = supervisor_->options_.host_base;
+    session.window_bytes = supervisor_->options_.host_bytes;
+    for (std::size_t d = 0; d < record.devices.size(); ++d) {
+      session.devices.push_back(static_cast<std::uint32_t>(d));
+    }
+    session.name = std::to_string(member.session.record.session);
+    manifest_.sessions.push_back(std::move(session));
+    manifest_.totals.copied_bytes += member.copied_bytes;
+    AttachSession(i, member.session.record, member.quiesced, &manifest_);
+  }
+  manifest_.totals.cpu_dump_ns = CpuDumpUs() * 1000;
+  if (gate_opened_ns_ != 0) {
+    manifest_.totals.stall_ns = gate_opened_ns_ - gate_closed_ns_;
+  }
+}
+
+// A tree that ends with its image is held until that is sealed: then the time
+// to the freeze is all there is.
+std::uint64_t CheckpointRun::CpuDumpUs() const {
+  return dumped_.total_us() != 0 ? dumped_.total_us() - dumped_.held_us()
+                                 : frozen_us_;
+}
+
+v1::CheckpointResult CheckpointRun::MakeResult() const {
+  v1::CheckpointResult result;
+  const ckpt::Totals& totals = manifest_.totals;
+  result.set_image(manifest_.image);
+  result.set_job(job_->name());
+  result.set_mode(std::string(ckpt::CheckpointModeName(manifest_.mode)));
+  result.set_reason(manifest_.reason);
+  result.set_stall_us((gate_opened_ns_ - gate_closed_ns_) / 1000);
+  result.set_cpu_dump_us(CpuDumpUs());
+  result.set_total_us((MonotonicNs() - started_ns_) / 1000);
+  result.set_live_bytes(totals.live_bytes);
+  result.set_copied_bytes(totals.copied_bytes);
+  result.set_written_bytes(totals.written_bytes);
+  result.set_chunks(totals.chunks);
+  result.set_unforeseen_chunks(totals.unforeseen_chunks);
+  result.set_attempts(attempts_);
+  result.set_attempts_stall_us(failed_ns_ / 1000);
+  return result;
+}
+
+}  // namespace pos
