@@ -166,6 +166,9 @@ Where Classify(std::uint64_t address) {
   if (address - client.host_base() < client.host_bytes()) {
     return Where::kPinned;
   }
+  // A real driver puts variables of modules where it likes.
+  Range range;
+  if (Driver::Get().ranges.Find(address, &range)) return Where::kDevice;
   return Where::kPageable;
 }
 

@@ -13,6 +13,7 @@
 #include <atomic>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <vector>
 
 #include "pos/call/client_port.h"
@@ -51,6 +52,9 @@ class CudaExecutor : public ApiExecutor {
     return host_blocks_;
   }
 
+  // Why the session cannot be saved now, if it cannot. While paused.
+  [[nodiscard]] Status CheckSavable() const;
+
   // The worker's share of an image: memory tables, event states, errors.
   void Save(const HandleGraph& graph, ByteWriter* out) const;
   // Into a fresh executor, after SessionState::Load: maps memory (content
@@ -70,6 +74,11 @@ class CudaExecutor : public ApiExecutor {
   // `recorded`: where its variables were, in a replay; else null.
   Status MakeModule(Handle* handle, const std::vector<std::uint64_t>* recorded,
                     DeviceError* error);
+  Status TakeVariables(ModuleObject* object, const Handle* owner,
+                       const std::vector<std::uint64_t>* recorded);
+  Status MakePhysical(Handle* handle, const PhysicalCreateArgs& args);
+  void DropPhysical(Handle* handle);
+  [[nodiscard]] std::shared_ptr<PhysicalMemory> FindPhysical(HandleId id) const;
   Status MakeFunction(Handle* handle, std::string_view name);
   Status Replay(Handle* handle);
   Status ReplayFunction(Handle* handle);
@@ -98,6 +107,7 @@ class CudaExecutor : public ApiExecutor {
   std::atomic<std::int32_t>* const dropped_error_;
   WorkerMemory memory_;
   std::map<std::uint64_t, std::uint64_t> host_blocks_;
+  std::map<HandleId, Handle*> physicals_;  // memory without addresses
   // Where the variables of modules lie: one allocator a device.
   std::vector<BlockAllocator> variables_;
   // Living contexts, in order of creation. Written by the worker under the

@@ -1,6 +1,8 @@
 // Memory: mapping, freeing, copies, fills.
 #include <cuda.h>
 
+#include <optional>
+
 #include "pos/base/log.h"
 #include "pos/cuda_impl/worker/cuda_executor.h"
 
@@ -22,9 +24,10 @@ void CudaExecutor::ReleaseRange(std::uint64_t address) {
   if (block == nullptr) return;
   BlockAllocator& variables =
       variables_[static_cast<std::size_t>(block->device)];
-  bool is_variable = false;
+  bool is_variable = block->foreign;
   const int device = block->device;
-  const auto backing = variables.Free(address, &is_variable);
+  std::optional<BlockAllocator::Backing> backing;
+  if (!is_variable) backing = variables.Free(address, &is_variable);
   memory_.Unmap(address);
   if (is_variable && backing) state_->ledger->GiveBack(device, backing->bytes);
   notices_->Post({.what = is_variable ? kNoticeVariableGone : kNoticeRangeFree,

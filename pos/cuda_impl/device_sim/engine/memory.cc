@@ -1,7 +1,9 @@
 #include "pos/cuda_impl/device_sim/engine/memory.h"
 
+#include <fcntl.h>
 #include <sched.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -122,7 +124,8 @@ bool SimMemory::AllMapped(std::uint64_t address, std::uint64_t bytes) const {
   return true;
 }
 
-Status SimMemory::Map(std::uint64_t address, std::uint64_t bytes) {
+Status SimMemory::CheckUnmapped(std::uint64_t address,
+                                std::uint64_t bytes) const {
   POS_RETURN_IF_ERROR(CheckRange(address, bytes));
   if ((address | bytes) % kGranule != 0) {
     return Invalid("simulated device: map of " + Span(address, bytes) +
@@ -136,6 +139,19 @@ Status SimMemory::Map(std::uint64_t address, std::uint64_t bytes) {
                     " is mapped already");
     }
   }
+  return OkStatus();
+}
+
+void SimMemory::SetBacking(std::uint64_t address, std::uint64_t bytes,
+                           Backing backing) {
+  const auto first =
+      backing_.begin() + static_cast<std::ptrdiff_t>(Granule(address));
+  std::fill(first, first + static_cast<std::ptrdiff_t>(bytes / kGranule),
+            backing);
+}
+
+Status SimMemory::Map(std::uint64_t address, std::uint64_t bytes) {
+  POS_RETURN_IF_ERROR(CheckUnmapped(address, bytes));
   if (bytes > free_bytes_.load(std::memory_order_relaxed)) {
     return OutOfMemory("simulated device: " + std::to_string(bytes) +
                        " bytes asked for, " + std::to_string(FreeBytes()) +
@@ -150,9 +166,7 @@ Status SimMemory::Map(std::uint64_t address, std::uint64_t bytes) {
                ? OutOfMemory("simulated device: mmap: out of memory")
                : ErrnoStatus(errno, "simulated device: mmap");
   }
-  std::fill(backing_.begin() + static_cast<std::ptrdiff_t>(first),
-            backing_.begin() + static_cast<std::ptrdiff_t>(end),
-            Backing::kMapped);
+  SetBacking(address, bytes, Backing::kMapped);
   free_bytes_.fetch_sub(bytes, std::memory_order_relaxed);
   return OkStatus();
 }
@@ -163,17 +177,78 @@ Status SimMemory::Unmap(std::uint64_t address, std::uint64_t bytes) {
     return Invalid("simulated device: unmap of " + Span(address, bytes) +
                    ", which Map did not back");
   }
+  const auto piece = pieces_.find(address);
+  if (piece != pieces_.end()) {
+    if (piece->second != bytes) {
+      return Invalid("simulated device: unmap of a part of physical memory");
+    }
+    // As below, but the content stays in the file.
+    void* got =
+        ::mmap(Pointer(address), bytes, PROT_READ | PROT_WRITE,
+               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    if (got == MAP_FAILED) {  // NOLINT
+      return ErrnoStatus(errno, "simulated device: mmap");
+    }
+    pieces_.erase(piece);
+    SetBacking(address, bytes, Backing::kWasMapped);
+    return OkStatus();
+  }
   // Gives the pages back and keeps the range accessible: one mapping instead
   // of thousands of small ones, and a stray access of this process's own reads
   // zeros. Kernels and copies are stopped by the table of allocations.
   if (::madvise(Pointer(address), bytes, MADV_DONTNEED) != 0) {
     return ErrnoStatus(errno, "simulated device: madvise");
   }
-  for (std::size_t g = Granule(address);
-       g < Granule(address) + bytes / kGranule; ++g) {
-    backing_[g] = Backing::kWasMapped;
+  SetBacking(address, bytes, Backing::kWasMapped);
+  free_bytes_.fetch_add(bytes, std::memory_order_relaxed);
+  return OkStatus();
+}
+
+Status SimMemory::TakePhysical(std::uint64_t bytes, std::uint64_t* offset) {
+  if (bytes == 0 || bytes % kGranule != 0) {
+    return Invalid("simulated device: physical memory of " +
+                   std::to_string(bytes) + " bytes, not of 2 MiB granules");
+  }
+  if (bytes > free_bytes_.load(std::memory_order_relaxed)) {
+    return OutOfMemory("simulated device: " + std::to_string(bytes) +
+                       " bytes asked for, " + std::to_string(FreeBytes()) +
+                       " of " + std::to_string(capacity_) + " are free");
+  }
+  if (!file_.valid()) {
+    file_.Reset(::memfd_create("pos-sim-physical", MFD_CLOEXEC));
+    if (!file_.valid()) {
+      return ErrnoStatus(errno, "simulated device: memfd_create");
+    }
+  }
+  if (::ftruncate(file_.get(), static_cast<off_t>(file_end_ + bytes)) != 0) {
+    return ErrnoStatus(errno, "simulated device: physical memory");
+  }
+  *offset = file_end_;
+  file_end_ += bytes;
+  free_bytes_.fetch_sub(bytes, std::memory_order_relaxed);
+  return OkStatus();
+}
+
+void SimMemory::FreePhysical(std::uint64_t offset, std::uint64_t bytes) {
+  if (::fallocate(file_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                  static_cast<off_t>(offset), static_cast<off_t>(bytes)) != 0) {
+    POS_LOG(kWarning, "simulated device: physical memory is not given back",
+            {{"errno", errno}});
   }
   free_bytes_.fetch_add(bytes, std::memory_order_relaxed);
+}
+
+Status SimMemory::MapPhysical(std::uint64_t address, std::uint64_t bytes,
+                              std::uint64_t offset) {
+  POS_RETURN_IF_ERROR(CheckUnmapped(address, bytes));
+  void* got = ::mmap(Pointer(address), bytes, PROT_READ | PROT_WRITE,
+                     MAP_SHARED | MAP_NORESERVE | MAP_FIXED, file_.get(),
+                     static_cast<off_t>(offset));
+  if (got == MAP_FAILED) {  // NOLINT
+    return ErrnoStatus(errno, "simulated device: mmap");
+  }
+  SetBacking(address, bytes, Backing::kMapped);
+  pieces_[address] = bytes;
   return OkStatus();
 }
 
