@@ -18,6 +18,7 @@ enum class MemoryKind : std::uint8_t {
   kDevice = 1,    // device arena
   kVariable = 2,  // a module's variable, in the device arena
   kHost = 3,      // host window, shared with the client
+  kRegistered = 5,  // the client's own shared memory, mapped here, too
   kMapped = 4,    // device arena: physical memory that the client mapped there
 };
 

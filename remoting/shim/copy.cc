@@ -168,7 +168,9 @@ Where Classify(std::uint64_t address) {
   }
   // A real driver puts variables of modules where it likes.
   Range range;
-  if (Driver::Get().ranges.Find(address, &range)) return Where::kDevice;
+  if (Driver::Get().ranges.Find(address, &range)) {
+    return range.IsHost() ? Where::kPinned : Where::kDevice;
+  }
   return Where::kPageable;
 }
 

@@ -121,11 +121,21 @@ struct Kernel {
 struct Range {
   std::uint64_t address = 0;
   std::uint64_t bytes = 0;
-  enum Kind { kDevice, kAsync, kHost, kVariable, kMapped } kind = kDevice;
+  enum Kind {
+    kDevice,
+    kAsync,
+    kHost,
+    kVariable,
+    kMapped,
+    kRegistered
+  } kind = kDevice;
   Context* context = nullptr;
   int device = 0;
   std::uint32_t flags = 0;         // cuMemHostAlloc's
   std::uint64_t mapped_bytes = 0;  // host: what was mapped
+  [[nodiscard]] bool IsHost() const {
+    return kind == kHost || kind == kRegistered;
+  }
   std::uint64_t buffer_id = 0;
   std::uint64_t pool = 0;
 };

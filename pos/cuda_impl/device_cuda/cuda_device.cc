@@ -34,8 +34,12 @@ Result<DeviceInfo> ReadInfo(const Driver& driver, CUdevice device) {
   POS_RETURN_IF_ERROR(
       driver.Check(driver.DeviceTotalMem(&memory, device), "cuDeviceTotalMem"));
   info.memory_bytes = memory;
+  int value = 0;
+  POS_RETURN_IF_ERROR(driver.Check(
+      driver.DeviceGetAttribute(
+          &value, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, device),
+      "cuDeviceGetAttribute"));
   for (int i = 1; i < CU_DEVICE_ATTRIBUTE_MAX; ++i) {
-    int value = 0;
     // An older driver does not know all.
     if (driver.DeviceGetAttribute(&value, static_cast<CUdevice_attribute>(i),
                                   device) == CUDA_SUCCESS) {

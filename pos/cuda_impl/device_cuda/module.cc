@@ -74,6 +74,20 @@ class OwnImage {
   Wrapper wrapper_;
 };
 
+// Of a cubin by itself: whether its headers and tables lie inside.
+bool LengthHolds(std::span<const std::byte> image) {
+  std::array<char, 4> magic{};
+  if (image.size() < magic.size()) return true;
+  std::memcpy(magic.data(), image.data(), magic.size());
+  std::uint32_t number = 0;
+  std::memcpy(&number, magic.data(), sizeof(number));
+  constexpr std::size_t kElfHeaderBytes = 64;
+  return number != fatbin::kElfMagic ||
+         (image.size() >= kElfHeaderBytes &&
+          fatbin::ImageBytes(image.data()) <= image.size() &&
+          fatbin::ImageBytes(image.data()) != 0);
+}
+
 class CudaModule : public DeviceModule {
  public:
   CudaModule(std::shared_ptr<ContextCore> core, CudaMemory* memory,
@@ -238,6 +252,9 @@ Result<std::unique_ptr<DeviceModule>> LoadCudaModule(
   *error = CUDA_ERROR_INVALID_IMAGE;
   POS_ASSIGN_OR_RETURN(const std::vector<fatbin::Entry> entries,
                        fatbin::ListEntries(image));
+  if (!LengthHolds(image)) {
+    return Invalid("the code image ends before its own tables do");
+  }
   ImageSymbols symbols = ReadSymbols(entries);
   auto own = std::make_unique<OwnImage>(image);
   std::array<char, 4096> log{};

@@ -19,7 +19,8 @@ PinnedPool::~PinnedPool() {
 }
 
 PinnedBuffer PinnedPool::Take(std::uint64_t bytes) {
-  const int bits = std::max(kSmallest, static_cast<int>(std::bit_width(bytes - 1)));
+  const int bits =
+      std::max(kSmallest, static_cast<int>(std::bit_width(bytes - 1)));
   const int size_class = bits - kSmallest;
   if (bytes == 0 || size_class >= kClasses) return {};
   {

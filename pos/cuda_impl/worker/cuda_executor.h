@@ -107,6 +107,8 @@ class CudaExecutor : public ApiExecutor {
   std::atomic<std::int32_t>* const dropped_error_;
   WorkerMemory memory_;
   std::map<std::uint64_t, std::uint64_t> host_blocks_;
+  // Shared memory of the client's own: address → bytes.
+  std::map<std::uint64_t, std::uint64_t> registered_;
   std::map<HandleId, Handle*> physicals_;  // memory without addresses
   // Where the variables of modules lie: one allocator a device.
   std::vector<BlockAllocator> variables_;

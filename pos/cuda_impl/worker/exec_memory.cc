@@ -120,6 +120,47 @@ ApiExecutor::Outcome CudaExecutor::ExecHostFree(ApiContext* context,
   return WhenIdle(context, -1);
 }
 
+ApiExecutor::Outcome CudaExecutor::ExecHostRegister(
+    ApiContext* context, const HostRegisterArgs& args) {
+  Status status =
+      host_->MapFile(args.address, args.bytes, args.file, args.offset);
+  const bool mapped = status.ok();
+  for (Device* device : state_->devices) {
+    if (status.ok()) status = device->MapHost(args.address, args.bytes);
+  }
+  if (!status.ok()) {
+    POS_LOG(kWarning, "host memory is not registered",
+            {{"status", status.ToString()}});
+    if (mapped) {
+      for (Device* device : state_->devices) {
+        device->UnmapHost(args.address, args.bytes).IgnoreError();
+      }
+      host_->UnmapFile(args.address, args.bytes);
+    }
+    notices_->Post({.what = kNoticeMappingGone, .a = args.address});
+    return Fail(context, CUDA_ERROR_OUT_OF_MEMORY);
+  }
+  registered_[args.address] = args.bytes;
+  return Outcome::kDone;
+}
+
+// As CUDA has it, the program sees to it that nothing uses it any more; kernels
+// that do nevertheless fault.
+ApiExecutor::Outcome CudaExecutor::ExecHostUnregister(
+    ApiContext* context, const HostUnregisterArgs& args) {
+  const auto it = registered_.find(args.address);
+  if (it == registered_.end()) {
+    return Fail(context, CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED);
+  }
+  for (Device* device : state_->devices) {
+    device->UnmapHost(args.address, it->second).IgnoreError();
+  }
+  host_->UnmapFile(args.address, it->second);
+  registered_.erase(it);
+  notices_->Post({.what = kNoticeMappingGone, .a = args.address});
+  return Outcome::kDone;
+}
+
 ApiExecutor::Outcome CudaExecutor::ExecCopyToDevice(
     ApiContext* context, const CopyToDeviceArgs& args) {
   const std::span<const std::byte> in = port_->BulkIn(*context);

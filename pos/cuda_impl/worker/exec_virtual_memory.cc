@@ -134,6 +134,13 @@ std::shared_ptr<PhysicalMemory> CudaExecutor::FindPhysical(HandleId id) const {
 }
 
 Status CudaExecutor::CheckSavable() const {
+  if (!registered_.empty()) {
+    return Incompatible(
+        "the program has registered " +
+        std::to_string(registered_.begin()->second) +
+        " bytes of shared memory of its own (cuMemHostRegister), which an "
+        "image does not hold");
+  }
   for (const auto& [id, handle] : physicals_) {
     const PhysicalObject* const object = PhysicalOf(handle);
     if (!object->memory->touched || memory_.IsMapped(id)) continue;

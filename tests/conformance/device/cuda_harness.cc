@@ -96,6 +96,7 @@ class CudaHarness : public Harness {
   }
   std::uint64_t memory_bytes() override { return kNestedMemoryBytes; }
   bool exact_bounds() override { return false; }
+  bool reports_output() override { return false; }
 
  private:
   std::unique_ptr<Device> device_;

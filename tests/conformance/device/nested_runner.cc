@@ -10,6 +10,7 @@
 #include <csignal>
 #include <cstdio>
 #include <string>
+#include <utility>
 
 #include "pos/runner/client_link.h"
 #include "tests/conformance/device/nested_layout.h"
@@ -44,9 +45,12 @@ int main(int argc, char** argv) {
                           pos::conformance::kNestedMemoryBytes,
                           pos::conformance::kNestedMemoryBytes);
   pos::ClientLink link;
-  const pos::Status accepted = link.Accept(
-      std::move(socket), *session.ring(), session.session().host_fd(),
-      session.session().layout(), 1, 1);
+  link.SetFileSink([&session](std::uint64_t n, pos::UniqueFd file) {
+    return session.session().window().AddFile(n, std::move(file));
+  });
+  const pos::Status accepted = link.Accept(std::move(socket), *session.ring(),
+                                           session.session().host_fd(),
+                                           session.session().layout(), 1, 1);
   if (!accepted.ok()) {
     std::fprintf(stderr, "nested_runner: %s\n", accepted.ToString().c_str());
     return 1;
