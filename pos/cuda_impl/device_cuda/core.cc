@@ -123,6 +123,7 @@ void Completer::DropLane(ContextCore* core, Lane* lane) {
   for (Pending& pending : lane->pending) {
     core->loose.push_back(std::move(pending));
   }
+  lane->pending.clear();
   std::erase_if(core->lanes,
                 [lane](const auto& held) { return held.get() == lane; });
 }

@@ -18,7 +18,7 @@ bool IsNameChar(char c) {
 }
 
 // Statements of module scope: directives up to ';' or the end of a body,
-// without comments and without what is in braces, parentheses or quotes.
+// without comments and without what is in braces or quotes.
 class PtxStatements {
  public:
   explicit PtxStatements(std::string_view text) : text_(text) {}
@@ -34,15 +34,14 @@ class PtxStatements {
         ++at_;
         continue;
       }
-      if (c == '{' || c == '(') {
+      if (c == '{') {
         ++depth;
         continue;
       }
-      if (c == '}' || c == ')') {
+      if (c == '}') {
         depth = std::max(0, depth - 1);
         // The end of a function's body, not of an initializer.
-        if (c == '}' && depth == 0 &&
-            statement->find('=') == std::string::npos) {
+        if (depth == 0 && statement->find('=') == std::string::npos) {
           return true;
         }
         continue;

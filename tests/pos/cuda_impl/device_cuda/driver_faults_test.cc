@@ -51,6 +51,7 @@ int UseDevice(const char* library) {
   }
   Device* const device = opened->get();
   conformance::Sink sink;
+  std::uint32_t word = 0;  // written until the context has ended
   const DeviceAddress at = options.arena_base;
   constexpr std::uint64_t kBytes = Device::kMapGranularity;
   bool failed = !device->Map(at, kBytes).ok() || device->FreeBytes() == 0;
@@ -90,7 +91,6 @@ int UseDevice(const char* library) {
       (*second)->Fill(at + 4096, 7, width, 4, 1, 0, 4 + width);
       (*second)->Fill(at + 4096, 7, width, 4, 2, 64, 14 + width);
     }
-    std::uint32_t word = 0;
     (*second)->Copy(reinterpret_cast<DeviceAddress>(&word), at, 4, 30);
     if (!failed) {
       for (const std::uint64_t token : {1, 2, 3, 4, 5, 6, 8, 15, 16, 18, 30}) {
