@@ -86,6 +86,7 @@ class CudaExecutor : public ApiExecutor {
   void DestroyModule(Handle* handle, std::span<Handle* const> functions);
   void ReleaseRange(std::uint64_t address);
   void ReleaseHost(std::uint64_t address);
+  void DropHostMemory();
 
   Outcome Created(ApiContext* context, Handle* handle, const Status& status,
                   DeviceError error);

@@ -44,6 +44,21 @@ void CudaExecutor::ReleaseHost(std::uint64_t address) {
   notices_->Post({.what = kNoticeHostFree, .a = address});
 }
 
+void CudaExecutor::DropHostMemory() {
+  for (const auto& [address, bytes] : registered_) {
+    for (Device* device : state_->devices) {
+      device->UnmapHost(address, bytes).IgnoreError();
+    }
+    host_->UnmapFile(address, bytes);
+  }
+  for (const auto& [address, bytes] : host_blocks_) {
+    for (Device* device : state_->devices) {
+      device->UnmapHost(address, bytes).IgnoreError();
+    }
+    host_->Unmap(address, bytes);
+  }
+}
+
 // The parser has answered; memory was granted before. A device that cannot map
 // it nevertheless breaks that promise, and the program cannot be told any more
 // at the call: its context is poisoned.
