@@ -11,6 +11,8 @@ when posd was killed.
 
 Environment:
   POS_BUILD   build directory; default: build/ of this tree
+  POS_SANITIZED_BUILD
+              build directory with a pos-runner under ASan and UBSan, if any
   POS_SEED    seed of the random choices
   POS_LONG    1: the long mode, more points and rounds
   POS_KEEP    1: keep the scratch directory
@@ -44,6 +46,7 @@ BIN = os.path.join(BUILD, "bin")
 PROGRAMS = os.path.join(BUILD, "programs")
 # Options of posd's when it is the outer one of two (scripts/nested --around).
 NESTED = os.environ.get("POS_NESTED_SET", "").splitlines()
+SANITIZED = os.environ.get("POS_SANITIZED_BUILD") or None
 LONG = os.environ.get("POS_LONG", "") not in ("", "0")
 SKIPPED = 77
 
@@ -69,7 +72,7 @@ class Running:
     def __init__(self, node, arguments, as_json=True, **kwargs):
         self.arguments = list(arguments)
         self.as_json = as_json
-        argv = [os.path.join(BIN, "pos-cli"), "--socket", node.socket]
+        argv = [os.path.join(node.bin, "pos-cli"), "--socket", node.socket]
         argv += (["--json"] if as_json else []) + self.arguments
         kwargs.setdefault("stdin", subprocess.DEVNULL)
         kwargs.setdefault("stdout", subprocess.PIPE)
@@ -144,7 +147,7 @@ class Node:
     """posd on a state directory of its own."""
 
     def __init__(self, test, name="n", options=None, store_tmpfs_bytes=0,
-                 keep_jobs=False):
+                 keep_jobs=False, posd_environment=None, sanitized=False):
         self.test = test
         self.directory = os.path.join(test.directory, name)
         self.state = os.path.join(self.directory, "state")
@@ -152,15 +155,38 @@ class Node:
         self.log = os.path.join(self.directory, "posd.log")
         self.options = dict(options or {})
         self.keep_jobs = keep_jobs
+        self.posd_environment = dict(posd_environment or {})
         self.process = None
         self._names = 0
         os.makedirs(self.directory)
+        self.bin = self._sanitized_programs() if sanitized else BIN
         if store_tmpfs_bytes:
             store = os.path.join(self.state, "store")
             os.makedirs(store, mode=0o700)
             test.mount_tmpfs(store, store_tmpfs_bytes)
         test.nodes.append(self)
         self.start()
+
+    def _sanitized_programs(self):
+        """A directory of programs as posd expects it, with the sanitized
+        pos-runner: a program finds the others beside itself."""
+        bin_dir = os.path.join(self.directory, "build", "bin")
+        lib_dir = os.path.join(self.directory, "build", "lib", "pos")
+        os.makedirs(bin_dir)
+        os.makedirs(lib_dir)
+        files = [(os.path.join(BIN, name), bin_dir)
+                 for name in ("posd", "pos-cli", "pos-job")]
+        files += [(os.path.join(SANITIZED, "bin", "pos-runner"), bin_dir),
+                  (os.path.join(BUILD, "lib", "pos", "libcuda.so.1"), lib_dir)]
+        for source, directory in files:
+            target = os.path.join(directory, os.path.basename(source))
+            try:
+                os.link(source, target)
+            except OSError:  # another file system
+                shutil.copy2(source, target)
+        # Leaks are looked for by ptrace, which a runner's sandbox forbids.
+        self.posd_environment["ASAN_OPTIONS"] = "detect_leaks=0"
+        return bin_dir
 
     def environment(self, **more):
         environment = dict(os.environ)
@@ -173,7 +199,7 @@ class Node:
         return environment
 
     def start(self):
-        argv = [os.path.join(BIN, "posd"), "--state-dir", self.state,
+        argv = [os.path.join(self.bin, "posd"), "--state-dir", self.state,
                 "--socket", self.socket]
         for line in NESTED:
             argv += ["--set", line]
@@ -184,7 +210,7 @@ class Node:
         with open(self.log, "ab") as log:
             self.process = spawn(argv, stdin=subprocess.DEVNULL,
                                  stdout=subprocess.PIPE, stderr=log,
-                                 env=self.environment())
+                                 env=self.environment(**self.posd_environment))
         line = self._first_line()
         if line != b"posd ready\n":
             status = finish(self.process, what="posd")

@@ -12,8 +12,6 @@ import time
 from harness import (CliError, Failure, expect, expect_equal, needs_program,
                      tail, wait_until)
 
-# Those that use calls that POS does not have yet.
-NOT_YET = ()
 # What a disturbed run should take, undisturbed: long enough to be hit.
 TARGET_S = 1.2
 MOST_ITERATIONS = 20000

@@ -1,15 +1,17 @@
 """Every CUDA program: plainly, and checkpointed, killed and restored.
 
-programs_test.py plain            every program once, in the foreground
+programs_test.py plain_NAME       one program in the foreground, at every
+                                  instruction-set level, and sanitized
 programs_test.py restore_NAME     one program at random points of its life
 """
 import os
 import sys
 import time
 
-from harness import (LONG, PROGRAMS, Failure, Skip, expect, expect_equal, main,
-                     needs_criu, needs_program, needs_root)
-from programs import NOT_YET, Program, Undisturbed, check_output, checkpoint
+from harness import (LONG, PROGRAMS, SANITIZED, Failure, expect, expect_equal,
+                     main, needs_criu, needs_program, needs_root, read_text,
+                     tail)
+from programs import Program, Undisturbed, check_output, checkpoint
 
 POINTS = 10 if LONG else 2
 # A point may lie behind the end of a run that goes faster than the first one:
@@ -25,28 +27,48 @@ OPTIONS = {
 }
 
 
-def plain(test):
-    """Exit status 0, own checks passed, the same digest every time."""
-    node = test.node()
-    names = sorted(os.listdir(PROGRAMS)) if os.path.isdir(PROGRAMS) else []
-    if not names:
-        raise Skip("no programs were built (no nvcc)")
-    for name in names:
-        if name in NOT_YET:
-            continue
-        program = Program(test, name)
-        digests = set()
-        for _ in range(2):
+LEVELS = ("x86-64", "x86-64-v3", "x86-64-v4")
+
+
+def plain(program_name):
+    """Exit status 0, own checks passed, nothing else than the first run's
+    digest: twice as it comes, once at each instruction-set level (the best that
+    the processor has, where it lacks one), once with a sanitized runner."""
+    def run(test):
+        needs_program(program_name)
+        program = Program(test, program_name)
+        digests = {}
+
+        def once(node, what):
             running = node.begin("run", "--", *program.command(2),
                                  as_json=False)
             status = running.status()
             output = running.output
-            expect(status == 0, lambda: f"{name}: exit status {status}: "
-                   f"{output[-500:]!r} {running.errors[-500:]!r}")
-            digests.add(check_output(output, 2))
-        expect_equal(len(digests), 1, f"digests of {name}")
-    test.note(f"{len(names)} programs")
-    test.check_idle(node)
+            expect(status == 0, lambda: f"{what}: exit status {status}: "
+                   f"{output[-500:]!r} {running.errors[-500:]!r} "
+                   f"{tail(read_text(node.log).encode())}")
+            digests[what] = check_output(output, 2)
+
+        node = test.node()
+        once(node, "first")
+        once(node, "again")
+        test.check_idle(node)
+        node.stop()
+        nodes = {level: {"posd_environment": {"POS_PTX_ISA": level}}
+                 for level in LEVELS}
+        if SANITIZED:
+            nodes["sanitized"] = {"sanitized": True}
+        for what, options in nodes.items():
+            node = test.node(**options)
+            once(node, what)
+            node.stop()
+            errors = [line for line in read_text(node.log).splitlines()
+                      if "runtime error" in line or "AddressSanitizer" in line]
+            expect(not errors, f"{what}: {errors[:5]}")
+        expect_equal(set(digests.values()), {digests["first"]},
+                     f"digests of {program_name}: {digests}")
+        test.note(f"{program_name}: {', '.join(digests)}")
+    return run
 
 
 def disturbed(test, node, program, undisturbed, stop, kernel_running):
@@ -113,14 +135,11 @@ def restore(program_name):
 
 
 def all_tests():
-    tests = {"plain": plain}
-    names = set(sys.argv[1:]) or {
-        "restore_" + n for n in (os.listdir(PROGRAMS)
-                                 if os.path.isdir(PROGRAMS) else [])}
-    for name in sorted(names):
-        if name.startswith("restore_"):
-            tests[name] = restore(name[len("restore_"):])
-    return tests
+    kinds = {"plain_": plain, "restore_": restore}
+    programs = os.listdir(PROGRAMS) if os.path.isdir(PROGRAMS) else []
+    names = sys.argv[1:] or [kind + p for kind in kinds for p in programs]
+    return {name: make(name[len(kind):]) for name in sorted(set(names))
+            for kind, make in kinds.items() if name.startswith(kind)}
 
 
 if __name__ == "__main__":
