@@ -20,8 +20,9 @@ Status CudaContext::StartClock() {
   std::uint64_t best = ~std::uint64_t{0};
   for (int i = 0; i < 5; ++i) {
     auto clock = std::make_shared<Clock>();
-    clock->mark = core_->NewMark(/*timed=*/true);
-    if (clock->mark == nullptr) return OutOfMemory("no event can be made");
+    CUresult result = CUDA_SUCCESS;
+    clock->mark = core_->NewMark(/*timed=*/true, &result);
+    POS_RETURN_IF_ERROR(d.Check(result, "create an event"));
     const std::uint64_t before = MonotonicNs();
     POS_RETURN_IF_ERROR(d.Check(
         d.EventRecord(clock->mark->event, clock_stream_), "record an event"));
@@ -43,7 +44,8 @@ std::shared_ptr<Clock> CudaContext::CurrentClock() {
   const std::uint64_t now = MonotonicNs();
   if (now - clock_->made_ns < kClockNs) return clock_;
   auto next = std::make_shared<Clock>();
-  next->mark = core_->NewMark(/*timed=*/true);
+  CUresult result = CUDA_SUCCESS;
+  next->mark = core_->NewMark(/*timed=*/true, &result);
   if (next->mark == nullptr ||
       core_->driver.EventRecord(next->mark->event, clock_stream_) !=
           CUDA_SUCCESS) {

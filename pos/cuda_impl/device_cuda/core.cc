@@ -51,7 +51,7 @@ bool ContextCore::Enter() {
          !EndsContext(MakeCurrent(driver, context, key));
 }
 
-MarkPtr ContextCore::NewMark(bool timed) {
+MarkPtr ContextCore::NewMark(bool timed, CUresult* result) {
   CUevent event = nullptr;
   {
     MutexLock lock(&events_mu_);
@@ -61,12 +61,12 @@ MarkPtr ContextCore::NewMark(bool timed) {
       spare.pop_back();
     }
   }
-  if (event == nullptr &&
-      driver.EventCreate(&event,
-                         timed ? CU_EVENT_DEFAULT : CU_EVENT_DISABLE_TIMING) !=
-          CUDA_SUCCESS) {
-    return nullptr;
+  *result = CUDA_SUCCESS;
+  if (event == nullptr) {
+    *result = driver.EventCreate(
+        &event, timed ? CU_EVENT_DEFAULT : CU_EVENT_DISABLE_TIMING);
   }
+  if (*result != CUDA_SUCCESS) return nullptr;
   return std::make_shared<Mark>(shared_from_this(), event, timed);
 }
 
@@ -267,10 +267,14 @@ Completer::Passed Completer::AllPassed(ContextCore* core,
     CUresult result = core->EnterFromCompleter();
     if (result == CUDA_SUCCESS) result = driver_.EventQuery(mark->event);
     if (result == CUDA_ERROR_NOT_READY) return Passed::kNo;
-    if (core->EndsContext(result)) return Passed::kFault;
     if (result != CUDA_SUCCESS) {
-      POS_LOG(kWarning, "an event cannot be looked at",
-              {{"error", driver_.NameOf(result)}});
+      // Whether the work was done cannot be known any more.
+      if (!core->EndsContext(result)) {
+        POS_LOG(kError, "an event cannot be looked at",
+                {{"error", driver_.NameOf(result)}});
+        End(core, static_cast<DeviceError>(result));
+      }
+      return Passed::kFault;
     }
     mark->passed.store(true, std::memory_order_release);
   }

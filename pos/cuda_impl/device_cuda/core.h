@@ -93,8 +93,8 @@ class ContextCore : public std::enable_shared_from_this<ContextCore> {
   CUresult EnterFromCompleter() POS_NO_THREAD_SAFETY {
     return MakeCurrent(driver, context, key);
   }
-  // An event to record; nullptr when the driver has none.
-  MarkPtr NewMark(bool timed) POS_REQUIRES(use_mu);
+  // An event to record; nullptr when the driver gives none, for `*result`.
+  MarkPtr NewMark(bool timed, CUresult* result) POS_REQUIRES(use_mu);
   // What to do about an error of the driver when work was submitted. True: it
   // ended the context; then the work's completion reports it.
   bool EndsContext(CUresult result);

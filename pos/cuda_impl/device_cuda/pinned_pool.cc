@@ -18,7 +18,8 @@ PinnedPool::~PinnedPool() {
   }
 }
 
-PinnedBuffer PinnedPool::Take(std::uint64_t bytes) {
+PinnedBuffer PinnedPool::Take(std::uint64_t bytes, CUresult* result) {
+  *result = CUDA_ERROR_OUT_OF_MEMORY;
   const int bits =
       std::max(kSmallest, static_cast<int>(std::bit_width(bytes - 1)));
   const int size_class = bits - kSmallest;
@@ -33,11 +34,12 @@ PinnedBuffer PinnedPool::Take(std::uint64_t bytes) {
     }
   }
   void* piece = nullptr;
-  if (MakeCurrent(driver_, context_, key_) != CUDA_SUCCESS ||
-      driver_.MemHostAlloc(&piece, std::size_t{1} << bits,
-                           CU_MEMHOSTALLOC_PORTABLE) != CUDA_SUCCESS) {
-    return {};
+  *result = MakeCurrent(driver_, context_, key_);
+  if (*result == CUDA_SUCCESS) {
+    *result = driver_.MemHostAlloc(&piece, std::size_t{1} << bits,
+                                   CU_MEMHOSTALLOC_PORTABLE);
   }
+  if (*result != CUDA_SUCCESS) return {};
   return {this, piece, size_class};
 }
 

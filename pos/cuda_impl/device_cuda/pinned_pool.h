@@ -55,9 +55,9 @@ class PinnedPool {
   PinnedPool(const PinnedPool&) = delete;
   PinnedPool& operator=(const PinnedPool&) = delete;
 
-  // Empty when there is no memory. May make some, which takes the driver a
-  // while; leaves the pool's context current.
-  PinnedBuffer Take(std::uint64_t bytes) POS_EXCLUDES(mu_);
+  // Empty when there is none; *result is the driver's word. May make some,
+  // which takes the driver a while; leaves the pool's context current.
+  PinnedBuffer Take(std::uint64_t bytes, CUresult* result) POS_EXCLUDES(mu_);
 
  private:
   friend class PinnedBuffer;

@@ -101,10 +101,8 @@ void CudaStream::Failed(CUresult result, Pending pending) {
 
 void CudaStream::Done(CUresult result, Pending pending) {
   if (result != CUDA_SUCCESS) return Failed(result, std::move(pending));
-  MarkPtr mark = core_->NewMark(/*timed=*/false);
-  if (mark == nullptr) {
-    return Failed(CUDA_ERROR_OUT_OF_MEMORY, std::move(pending));
-  }
+  MarkPtr mark = core_->NewMark(/*timed=*/false, &result);
+  if (mark == nullptr) return Failed(result, std::move(pending));
   Done(result, std::move(pending), std::move(mark));
 }
 
@@ -126,9 +124,10 @@ CUresult CudaStream::CopyBetween(const Ends& ends, DeviceAddress dst,
   if (ends.dst != Where::kProcess && ends.src != Where::kProcess) {
     return driver.MemcpyAsync(dst, src, bytes, stream_);
   }
-  pending->buffer = context_->parts().pinned->Take(bytes);
+  CUresult taken = CUDA_SUCCESS;
+  pending->buffer = context_->parts().pinned->Take(bytes, &taken);
   void* const piece = pending->buffer.data();
-  if (piece == nullptr) return CUDA_ERROR_OUT_OF_MEMORY;
+  if (piece == nullptr) return taken;
   // The pool may have made its own context current.
   const CUresult entered = MakeCurrent(driver, core_->context, core_->key);
   if (entered != CUDA_SUCCESS) return entered;
@@ -247,10 +246,9 @@ void CudaStream::RecordEvent(DeviceEvent* event, std::uint64_t token) {
   pending.token = token;
   MutexLock use(&core_->use_mu);
   if (!core_->Enter()) return Failed(CUDA_SUCCESS, std::move(pending));
-  MarkPtr mark = core_->NewMark(mine->timing_);
-  if (mark == nullptr) {
-    return Failed(CUDA_ERROR_OUT_OF_MEMORY, std::move(pending));
-  }
+  CUresult result = CUDA_SUCCESS;
+  MarkPtr mark = core_->NewMark(mine->timing_, &result);
+  if (mark == nullptr) return Failed(result, std::move(pending));
   mine->mark_ = mark;
   mine->restored_ns_.reset();
   mine->clock_ = mine->timing_ ? context_->CurrentClock() : nullptr;
