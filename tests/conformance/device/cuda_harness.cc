@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,13 @@
 
 namespace pos::conformance {
 namespace {
+
+// A file by its place relative to this program's: in a build tree and in a
+// bundle it is the same.
+std::string Beside(const std::string& relative) {
+  return std::filesystem::read_symlink("/proc/self/exe").parent_path() /
+         relative;
+}
 
 // The inner process: one for all tests, since a client attaches once.
 class Inner {
@@ -35,9 +43,9 @@ class Inner {
       posix_spawn_file_actions_t actions;
       ::posix_spawn_file_actions_init(&actions);
       ::posix_spawn_file_actions_adddup2(&actions, in.get(), 1);
-      std::array<char*, 3> argv = {const_cast<char*>(POS_NESTED_RUNNER),
-                                   path_.data(), nullptr};
-      EXPECT_EQ(::posix_spawn(&pid_, POS_NESTED_RUNNER, &actions, nullptr,
+      std::string runner = Beside("nested_runner");
+      std::array<char*, 3> argv = {runner.data(), path_.data(), nullptr};
+      EXPECT_EQ(::posix_spawn(&pid_, runner.c_str(), &actions, nullptr,
                               argv.data(), environ),
                 0);
       ::posix_spawn_file_actions_destroy(&actions);
@@ -61,7 +69,7 @@ class CudaHarness : public Harness {
     Inner::Start();
     const SessionOptions inner = NestedOptions();
     cuda_device::CudaOptions options;
-    options.driver_library = POS_SHIM_LIBRARY;
+    options.driver_library = Beside("../lib/pos/libcuda.so.1");
     options.arena_base = inner.layout.PartBase(0);
     options.arena_bytes = inner.layout.BlockBytes();
     next_ = options.arena_base;
