@@ -105,7 +105,8 @@ class CudaModule : public DeviceModule {
     core_->completer->Retire(core_.get(), module_);
   }
 
-  Status FindVariables() POS_REQUIRES(core_->use_mu);
+  // With the core's use_mu held (the caller has it under another name).
+  Status FindVariables() POS_NO_THREAD_SAFETY;
   DeviceFunction* FindFunction(std::string_view name) override;
   [[nodiscard]] std::vector<std::string> FunctionNames() const override;
   [[nodiscard]] const std::vector<GlobalInfo>& Globals() const override {

@@ -22,7 +22,8 @@ class CudaFunction : public DeviceFunction {
   [[nodiscard]] const FunctionInfo& info() const override { return info_; }
   DeviceError SetAttribute(std::int32_t attribute, std::int32_t value) override;
   [[nodiscard]] CUfunction function() const { return function_; }
-  void ReadAttributes() POS_REQUIRES(core_->use_mu);
+  // With the core's use_mu held (by whoever has it under another name).
+  void ReadAttributes() POS_NO_THREAD_SAFETY;
 
  private:
   const std::shared_ptr<ContextCore> core_;
