@@ -9,7 +9,7 @@
 
 namespace pos::conf {
 
-enum class DeviceKind { kAuto, kSim };
+enum class DeviceKind { kAuto, kSim, kCuda };
 enum class LogLevelChoice { kDebug, kInfo, kWarning, kError, kOff };
 enum class CompressChoice { kAuto, kNone, kZstd, kLz4 };
 
@@ -17,8 +17,8 @@ enum class CompressChoice { kAuto, kNone, kZstd, kLz4 };
 template <typename E>
 inline constexpr std::array<std::string_view, 0> kWords = {};
 template <>
-inline constexpr std::array<std::string_view, 2> kWords<DeviceKind> = {"auto",
-                                                                       "sim"};
+inline constexpr std::array<std::string_view, 3> kWords<DeviceKind> = {
+    "auto", "sim", "cuda"};
 template <>
 inline constexpr std::array<std::string_view, 5> kWords<LogLevelChoice> = {
     "debug", "info", "warning", "error", "off"};

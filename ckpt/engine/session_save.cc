@@ -56,6 +56,7 @@ Status SessionSave::CopyRegion(const Region& region, const Read& read,
 }
 
 Status SessionSave::CopyDevice(const std::atomic<bool>* cancel) {
+  POS_RETURN_IF_ERROR(session_->CheckSavable());
   for (const auto& [address, block] : session_->memory().blocks()) {
     Device* const device = session_->device(block.device);
     Region region;

@@ -21,7 +21,7 @@ namespace pos {
 
 struct NodeDevice {
   int ordinal = 0;
-  std::string kind;  // "sim"
+  std::string kind;  // "sim", "cuda"
   std::string name;
   std::uint64_t memory_bytes = 0;
   std::string state = "ready";
@@ -30,6 +30,8 @@ struct NodeDevice {
   std::uint32_t compute_threads = 0;
   std::uint32_t compute_capability = 0;
   std::uint32_t multiprocessors = 0;
+  std::string driver_library;  // cuda
+  int driver_ordinal = 0;      // cuda
 };
 
 struct DeviceSnapshot {

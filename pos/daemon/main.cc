@@ -17,6 +17,7 @@
 #include "pos/base/files.h"
 #include "pos/base/log.h"
 #include "pos/base/version.h"
+#include "pos/daemon/find_devices.h"
 #include "pos/daemon/service.h"
 #include "pos/daemon/settings.h"
 #include "pos/daemon/socket_file.h"
@@ -141,8 +142,13 @@ int Main(const Flags& flags) {
   const std::filesystem::path program =
       std::filesystem::read_symlink("/proc/self/exe", error);
   if (error) return Fail(Internal("/proc/self/exe: " + error.message()));
-  const SupervisorOptions options =
+  SupervisorOptions options =
       OptionsOf(*config, program.parent_path().string());
+  Result<FoundDevices> found =
+      FindDevices(*config, program.parent_path().string());
+  if (!found.ok()) return Fail(found.status());
+  options.devices = std::move(found->devices);
+  options.devices_why = std::move(found->why);
   if (options.state_dir.size() > kMaxStateDirectory) {
     return Fail(Invalid(
         "the state directory's path is too long for sockets "

@@ -124,7 +124,10 @@ Status RunnerPool::Configure(Runner* runner) {
       return NoSuch("no device " + std::to_string(ordinal));
     }
     runner::DeviceSpec* const spec = configure->add_devices();
-    spec->set_kind(runner::DeviceSpec::SIM);
+    spec->set_kind(it->kind == "cuda" ? runner::DeviceSpec::CUDA
+                                      : runner::DeviceSpec::SIM);
+    spec->set_driver_library(it->driver_library);
+    spec->set_driver_ordinal(it->driver_ordinal);
     spec->set_ordinal(ordinal);
     spec->set_memory_bytes(it->memory_bytes);
     spec->set_copy_bytes_per_second(it->copy_bytes_per_second);

@@ -9,18 +9,9 @@
 namespace pos {
 namespace {
 
-// The model's multiprocessor count: an H200's.
-constexpr std::uint32_t kSimMultiprocessors = 132;
 // tmpfs that every Linux has; the files are gone after a reboot like the
 // processes that they belong to.
 constexpr const char* kHostFileDirectory = "/dev/shm";
-
-// "9.0" → 90. The configuration has checked the form.
-std::uint32_t CapabilityOf(const std::string& text) {
-  const std::size_t dot = text.find('.');
-  return static_cast<std::uint32_t>(std::atoi(text.c_str()) * 10 +
-                                    std::atoi(text.c_str() + dot + 1));
-}
 
 }  // namespace
 
@@ -58,19 +49,6 @@ SupervisorOptions OptionsOf(const conf::Config& config,
   o.host_file_dir = kHostFileDirectory;
   o.log_level = std::string(conf::Word(config.log_level()));
   o.criu = config.criu_path();
-  for (std::uint64_t i = 0; i < config.sim_count(); ++i) {
-    NodeDevice device;
-    device.ordinal = static_cast<int>(i);
-    device.kind = "sim";
-    device.name = "POS Simulated Device";
-    device.memory_bytes = config.sim_memory_bytes();
-    device.copy_bytes_per_second = config.sim_copy_bandwidth();
-    device.compute_threads =
-        static_cast<std::uint32_t>(config.sim_compute_threads());
-    device.compute_capability = CapabilityOf(config.sim_compute_capability());
-    device.multiprocessors = kSimMultiprocessors;
-    o.devices.push_back(std::move(device));
-  }
   o.warm_runners = config.runner_warm_pool();
   o.stage_threads = static_cast<std::uint32_t>(config.runner_stage_threads());
   o.arena_base = config.arena_base();

@@ -51,6 +51,7 @@ struct SupervisorOptions {
   std::string log_level = "info";
   std::string criu;  // empty: looked for
   std::vector<NodeDevice> devices;
+  std::string devices_why;  // why these
   std::size_t warm_runners = 1;
   std::uint32_t stage_threads = 0;
   std::uint64_t arena_base = 0x200000000000;

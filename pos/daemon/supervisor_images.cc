@@ -176,6 +176,7 @@ Result<v1::CheckReply> Supervisor::Check(const Caller&) {
         "device " + std::to_string(device.ordinal), {},
         device.kind + ": " + device.name + ", " + Mib(device.memory_bytes));
   }
+  *reply.add_checks() = Checked("devices", {}, options_.devices_why);
   const Result<std::string> criu = Criu();
   Status status = criu.status();
   std::string detail;

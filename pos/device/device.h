@@ -262,11 +262,23 @@ class DeviceContext {
   virtual void Cancel() = 0;
 };
 
+// Memory of a device that has no address of its own: it can be mapped at
+// several, one after the other or at once, and keeps its content meanwhile. The
+// memory goes when the object and its last mapping have gone.
+class DevicePhysical {
+ public:
+  virtual ~DevicePhysical() = default;
+  [[nodiscard]] virtual std::uint64_t bytes() const = 0;
+};
+
 class Device {
  public:
   virtual ~Device() = default;
 
   [[nodiscard]] virtual const DeviceInfo& info() const = 0;
+  // Whether the driver decides where variables of modules lie: then LoadModule
+  // asks no ModulePlacer, and they may lie outside what Map backs.
+  [[nodiscard]] virtual bool PlacesVariables() const { return false; }
   // Memory that Map could still hand out. Any thread.
   [[nodiscard]] virtual std::uint64_t FreeBytes() const = 0;
 
@@ -275,6 +287,21 @@ class Device {
   virtual Status Map(DeviceAddress address, std::uint64_t bytes) = 0;
   // Gives back a range that Map backed. No work may still use it.
   virtual Status Unmap(DeviceAddress address, std::uint64_t bytes) = 0;
+  // Memory without an address, zero; a multiple of kMapGranularity.
+  // kOutOfMemory when there is none left.
+  virtual Result<std::shared_ptr<DevicePhysical>> CreatePhysical(
+      std::uint64_t bytes) {
+    return Incompatible("this device has no memory without an address (" +
+                        std::to_string(bytes) + " bytes asked for)");
+  }
+  // Maps all of it at `address`, where nothing is mapped. Unmap of the whole
+  // range undoes it.
+  virtual Status MapPhysical(DeviceAddress address,
+                             const std::shared_ptr<DevicePhysical>& physical) {
+    return Incompatible("this device cannot map " +
+                        std::to_string(physical->bytes()) + " bytes at " +
+                        std::to_string(address));
+  }
   // Marks [address, address + bytes) inside mapped memory as an allocation, so
   // that a device which checks kernel accesses can tell a stray pointer.
   // Accesses outside every allocation fault where the device can tell.

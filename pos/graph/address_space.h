@@ -110,6 +110,15 @@ class BlockAllocator {
   // for an address at which no block starts (then *found is false).
   std::optional<Backing> Free(std::uint64_t address, bool* found);
 
+  // A range of the parent that the caller backs piece by piece: at `address` if
+  // that is not 0, else anywhere. Free ends it.
+  std::optional<std::uint64_t> Reserve(std::uint64_t bytes,
+                                       std::uint64_t alignment,
+                                       std::uint64_t address) {
+    if (address == 0) return space_.Allocate(bytes, alignment);
+    if (!space_.AllocateAt(address, bytes)) return std::nullopt;
+    return address;
+  }
   // The block that starts at `address`; nullopt when none does.
   [[nodiscard]] std::optional<Block> Find(std::uint64_t address) const;
 

@@ -51,7 +51,7 @@ Status AllocationMap::Load(ByteReader* in) {
         a.address + a.block_bytes < a.address) {
       return Corrupt("allocation map: ranges overlap");
     }
-    if (a.kind < MemoryKind::kDevice || a.kind > MemoryKind::kHost) {
+    if (a.kind < MemoryKind::kDevice || a.kind > MemoryKind::kRegistered) {
       return Corrupt("allocation map: memory of unknown kind");
     }
     end = a.address + a.block_bytes;

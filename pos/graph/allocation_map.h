@@ -15,9 +15,11 @@
 namespace pos {
 
 enum class MemoryKind : std::uint8_t {
-  kDevice = 1,    // device arena
-  kVariable = 2,  // a module's variable, in the device arena
-  kHost = 3,      // host window, shared with the client
+  kDevice = 1,      // device arena
+  kVariable = 2,    // a module's variable, in the device arena
+  kHost = 3,        // host window, shared with the client
+  kRegistered = 5,  // the client's own shared memory, mapped here, too
+  kMapped = 4,  // device arena: physical memory that the client mapped there
 };
 
 struct Allocation {

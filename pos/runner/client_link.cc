@@ -37,6 +37,28 @@ Status SendWithFds(int socket, const void* record, std::size_t bytes,
   return {};
 }
 
+// One record and the descriptor beside it, if any. Others than one are closed
+// by the kernel or here.
+ssize_t ReceiveWithFd(int socket, void* data, std::size_t bytes, UniqueFd* fd) {
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
+  iovec part{data, bytes};
+  msghdr header{};
+  header.msg_iov = &part;
+  header.msg_iovlen = 1;
+  header.msg_control = control.data();
+  header.msg_controllen = control.size();
+  const ssize_t n = ::recvmsg(socket, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  if (n < 0) return n;
+  const cmsghdr* const c = CMSG_FIRSTHDR(&header);
+  if (c != nullptr && c->cmsg_level == SOL_SOCKET &&
+      c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof(int))) {
+    int number = -1;
+    std::memcpy(&number, CMSG_DATA(c), sizeof(number));
+    fd->Reset(number);
+  }
+  return n;
+}
+
 }  // namespace
 
 void ClientLink::Refuse(UniqueFd socket, wire::AttachStatus status,
@@ -70,8 +92,9 @@ Status ClientLink::Accept(UniqueFd socket, const RingServer& ring, int host_fd,
 ClientLink::Event ClientLink::Read() {
   wire::SessionRecord record;
   ssize_t n = 0;
+  UniqueFd file;
   do {
-    n = ::recv(socket_.get(), &record, sizeof(record), MSG_DONTWAIT);
+    n = ReceiveWithFd(socket_.get(), &record, sizeof(record), &file);
   } while (n < 0 && errno == EINTR);
   if (n < 0 && errno == EAGAIN) return Event::kNone;
   if (n <= 0) {
@@ -95,6 +118,10 @@ ClientLink::Event ClientLink::Read() {
       // the connection.
       said_detached_ = true;
       return Event::kNone;
+    case wire::SessionRecordType::kHostFile:
+      return file.valid() && on_file_ && on_file_(record.a, std::move(file))
+                 ? Event::kNone
+                 : Event::kMalformed;
     default:
       return Event::kMalformed;
   }

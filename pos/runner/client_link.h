@@ -7,7 +7,9 @@
 #define POS_RUNNER_CLIENT_LINK_H_
 
 #include <cstdint>
+#include <functional>
 #include <string>
+#include <utility>
 
 #include "pos/base/fd.h"
 #include "pos/base/status.h"
@@ -40,6 +42,11 @@ class ClientLink {
                 const cuda::ArenaLayout& layout, std::uint64_t session,
                 int device_count);
 
+  // Called by Read for a file that the client sends; false: it is one too many,
+  // and the record counts as malformed.
+  void SetFileSink(std::function<bool(std::uint64_t, UniqueFd)> sink) {
+    on_file_ = std::move(sink);
+  }
   [[nodiscard]] bool connected() const { return socket_.valid(); }
   // To wait for input on; -1 while there is no connection.
   [[nodiscard]] int fd() const { return socket_.get(); }
@@ -69,6 +76,7 @@ class ClientLink {
   std::uint64_t inside_ = 0;
   std::uint32_t answered_epoch_ = 0;  // of the latest answer
   bool said_detached_ = false;
+  std::function<bool(std::uint64_t, UniqueFd)> on_file_;
 };
 
 }  // namespace pos

@@ -21,6 +21,8 @@ Controller::Controller(UniqueFd channel)
 
 Controller::~Controller() {
   EndSave();
+  if (session_ != nullptr) session_->Stop();
+  UnpinStaging();
   session_.reset();
 }
 

@@ -63,6 +63,9 @@ class Controller {
   Status HandleConfigure(const runner::Configure& request,
                          runner::FromRunner* reply);
   Status OpenDevices(const runner::Configure& request);
+  Status OpenAt(const runner::Configure& request);
+  void PinStaging();
+  void UnpinStaging();
   Status HandleAttach(const runner::Attach& request, std::vector<UniqueFd> fds);
   Status HandleLoad(const runner::Load& request, std::vector<UniqueFd> fds,
                     runner::FromRunner* reply);
@@ -92,6 +95,7 @@ class Controller {
   SessionOptions options_;
   std::unique_ptr<ReservedRange> arena_;
   std::vector<std::unique_ptr<Device>> devices_;
+  std::vector<Device*> pinned_;  // that have staging pinned
   std::unique_ptr<RunnerLedger> ledger_;
 
   std::unique_ptr<ControlChannel> posd_;  // null while there is none

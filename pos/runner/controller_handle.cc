@@ -11,7 +11,6 @@
 #include "ckpt/engine/session_load.h"
 #include "pos/base/log.h"
 #include "pos/base/process.h"
-#include "pos/cuda_impl/device_sim/sim_device.h"
 #include "pos/runner/controller.h"
 #include "pos/runner/sandbox.h"
 
@@ -103,26 +102,6 @@ void Controller::Handle(const runner::ToRunner& request,
   SendReply(request.id(), status, &reply);
 }
 
-Status Controller::OpenDevices(const runner::Configure& request) {
-  for (int i = 0; i < request.devices_size(); ++i) {
-    const runner::DeviceSpec& spec = request.devices(i);
-    sim::SimOptions sim;
-    sim.ordinal = spec.ordinal();
-    sim.memory_bytes = spec.memory_bytes();
-    sim.copy_bytes_per_second = spec.copy_bytes_per_second();
-    sim.compute_threads = spec.compute_threads();
-    if (spec.compute_capability() != 0) {
-      sim.compute_capability = spec.compute_capability();
-    }
-    sim.arena_base = options_.layout.PartBase(i);
-    sim.arena_bytes = options_.layout.PartBytes();
-    POS_ASSIGN_OR_RETURN(std::unique_ptr<Device> device,
-                         sim::NewSimDevice(sim));
-    devices_.push_back(std::move(device));
-  }
-  return {};
-}
-
 Status Controller::HandleConfigure(const runner::Configure& request,
                                    runner::FromRunner* reply) {
   if (!devices_.empty()) return Invalid("configured already");
@@ -140,11 +119,8 @@ Status Controller::HandleConfigure(const runner::Configure& request,
   options_.ring.staging_bytes = request.staging_bytes();
   options_.stage_threads = static_cast<int>(request.stage_threads());
   POS_RETURN_IF_ERROR(options_.layout.Check());
-  POS_ASSIGN_OR_RETURN(
-      ReservedRange arena,
-      ReservedRange::At(request.arena_base(), request.arena_bytes()));
-  arena_ = std::make_unique<ReservedRange>(std::move(arena));
-  POS_RETURN_IF_ERROR(OpenDevices(request));
+  POS_RETURN_IF_ERROR(OpenAt(request));
+  reply->mutable_configured()->set_arena_base(options_.layout.arena_base);
   ledger_ = std::make_unique<RunnerLedger>(devices_.size());
   ledger_->SetSend(
       [this](int device, std::uint64_t bytes) {
@@ -197,6 +173,10 @@ Status Controller::MakeSession(std::uint64_t number, const std::string& job,
                         malformed_.store(true, std::memory_order_release);
                         Wake();
                       }));
+  PinStaging();
+  link_.SetFileSink([this](std::uint64_t file_number, UniqueFd file) {
+    return window_->AddFile(file_number, std::move(file));
+  });
   Session* const session = session_.get();
   ledger_->SetWake([session] { session->Wake(); });
   session_number_ = number;

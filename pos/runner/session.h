@@ -68,6 +68,10 @@ class Session {
   // While paused. The state of a session but for memory content; see
   // ckpt/engine for that. Pending calls are included, with their payload.
   void Save(ByteWriter* out);
+  // Why it cannot be saved now, if so: what an image cannot hold.
+  [[nodiscard]] Status CheckSavable() const {
+    return executor_->CheckSavable();
+  }
   // Into a session that was created with the image's layout and not started.
   // Answers of pending calls go to the slots that they had.
   Status Load(std::span<const std::byte> state);

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "pos/base/clock.h"
 #include "pos/base/log.h"
 
 namespace pos {
@@ -82,6 +83,44 @@ void TmpfsWindow::Unmap(std::uint64_t address, std::uint64_t bytes) {
          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
   ::fallocate(file_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
               static_cast<off_t>(address - base_), static_cast<off_t>(bytes));
+}
+
+bool TmpfsWindow::AddFile(std::uint64_t number, UniqueFd file) {
+  MutexLock lock(&mu_);
+  if (files_.size() >= kMaxFiles) return false;
+  files_[number] = std::move(file);
+  return true;
+}
+
+// The file comes over another way than the call.
+Status TmpfsWindow::MapFile(std::uint64_t address, std::uint64_t bytes,
+                            std::uint64_t file, std::uint64_t offset) {
+  UniqueFd fd;
+  const Deadline until = Deadline::AfterMs(kFileMs);
+  while (!fd.valid()) {
+    {
+      MutexLock lock(&mu_);
+      const auto it = files_.find(file);
+      if (it != files_.end()) {
+        fd = std::move(it->second);
+        files_.erase(it);
+        break;
+      }
+    }
+    if (until.Passed()) return Timeout("the client's file does not come");
+    SleepNs(50'000);
+  }
+  void* const got = ::mmap(Pointer(address), bytes, PROT_READ | PROT_WRITE,
+                           MAP_SHARED | MAP_FIXED_NOREPLACE, fd.get(),
+                           static_cast<off_t>(offset));
+  if (got == MAP_FAILED) {
+    return ErrnoStatus(errno, "map memory of the client at " + Hex(address));
+  }
+  return {};
+}
+
+void TmpfsWindow::UnmapFile(std::uint64_t address, std::uint64_t bytes) {
+  ::munmap(Pointer(address), bytes);
 }
 
 }  // namespace pos

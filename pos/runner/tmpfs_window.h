@@ -11,9 +11,11 @@
 #define POS_RUNNER_TMPFS_WINDOW_H_
 
 #include <cstdint>
+#include <map>
 #include <memory>
 
 #include "pos/base/fd.h"
+#include "pos/base/mutex.h"
 #include "pos/base/status.h"
 #include "pos/cuda_impl/worker/host_window.h"
 
@@ -48,15 +50,25 @@ class TmpfsWindow : public cuda::HostWindow {
 
   Status Map(std::uint64_t address, std::uint64_t bytes) override;
   void Unmap(std::uint64_t address, std::uint64_t bytes) override;
+  Status MapFile(std::uint64_t address, std::uint64_t bytes, std::uint64_t file,
+                 std::uint64_t offset) override POS_EXCLUDES(mu_);
+  void UnmapFile(std::uint64_t address, std::uint64_t bytes) override;
   [[nodiscard]] int fd() const { return file_.get(); }
+  // A file that the client has sent: MapFile waits for it. Any thread. A client
+  // that sends many and maps none is refused more (false).
+  bool AddFile(std::uint64_t number, UniqueFd file) POS_EXCLUDES(mu_);
 
  private:
+  static constexpr std::size_t kMaxFiles = 64;
+  static constexpr std::uint64_t kFileMs = 5000;
   TmpfsWindow(UniqueFd file, ReservedRange range, std::uint64_t base)
       : file_(std::move(file)), range_(std::move(range)), base_(base) {}
 
   const UniqueFd file_;
   const ReservedRange range_;
   const std::uint64_t base_;
+  Mutex mu_;
+  std::map<std::uint64_t, UniqueFd> files_ POS_GUARDED_BY(mu_);
 };
 
 }  // namespace pos

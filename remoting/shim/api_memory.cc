@@ -152,16 +152,15 @@ CUresult PointerAttribute(void* data, CUpointer_attribute attribute, bool known,
       return CUDA_SUCCESS;
     case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
       if (!known) return CUDA_ERROR_INVALID_VALUE;
-      *static_cast<unsigned*>(data) = range.kind == Range::kHost
-                                          ? CU_MEMORYTYPE_HOST
-                                          : CU_MEMORYTYPE_DEVICE;
+      *static_cast<unsigned*>(data) =
+          range.IsHost() ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE;
       return CUDA_SUCCESS;
     case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
       if (!known) return CUDA_ERROR_INVALID_VALUE;
       *static_cast<CUdeviceptr*>(data) = pointer;
       return CUDA_SUCCESS;
     case CU_POINTER_ATTRIBUTE_HOST_POINTER:
-      if (!known || range.kind != Range::kHost) return CUDA_ERROR_INVALID_VALUE;
+      if (!known || !range.IsHost()) return CUDA_ERROR_INVALID_VALUE;
       *static_cast<void**>(data) = reinterpret_cast<void*>(pointer);
       return CUDA_SUCCESS;
     case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS:
@@ -306,8 +305,7 @@ CUresult CUDAAPI cuMemHostGetDevicePointer_v2(CUdeviceptr* out, void* pointer,
   if (out == nullptr || flags != 0) return CUDA_ERROR_INVALID_VALUE;
   Range range;
   const auto address = reinterpret_cast<std::uint64_t>(pointer);
-  if (!Driver::Get().ranges.Find(address, &range) ||
-      range.kind != Range::kHost) {
+  if (!Driver::Get().ranges.Find(address, &range) || !range.IsHost()) {
     return CUDA_ERROR_INVALID_VALUE;
   }
   *out = address;
@@ -319,7 +317,7 @@ CUresult CUDAAPI cuMemHostGetFlags(unsigned* flags, void* pointer) {
   if (flags == nullptr ||
       !Driver::Get().ranges.Find(reinterpret_cast<std::uint64_t>(pointer),
                                  &range) ||
-      range.kind != Range::kHost) {
+      !range.IsHost()) {
     return CUDA_ERROR_INVALID_VALUE;
   }
   // With unified addressing all pinned memory is mapped and portable.

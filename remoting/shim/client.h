@@ -116,6 +116,8 @@ class Client {
   // Maps a piece of the host window, which the runner has filled with memory.
   Status MapHost(std::uint64_t address, std::uint64_t bytes);
   void UnmapHost(std::uint64_t address, std::uint64_t bytes);
+  // Sends the runner a file for HostRegister; its number, 0 when that fails.
+  std::uint64_t SendFile(int file);
 
  private:
   static constexpr std::uint32_t kMaxSlots = 4096;
@@ -184,6 +186,7 @@ class Client {
   std::uint64_t host_bytes_ = 0;
   std::uint32_t device_count_ = 0;
   bool reserved_ = false;
+  std::atomic<std::uint64_t> files_sent_{0};
 };
 
 }  // namespace pos::shim

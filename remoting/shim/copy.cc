@@ -166,6 +166,11 @@ Where Classify(std::uint64_t address) {
   if (address - client.host_base() < client.host_bytes()) {
     return Where::kPinned;
   }
+  // A real driver puts variables of modules where it likes.
+  Range range;
+  if (Driver::Get().ranges.Find(address, &range)) {
+    return range.IsHost() ? Where::kPinned : Where::kDevice;
+  }
   return Where::kPageable;
 }
 

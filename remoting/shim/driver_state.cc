@@ -67,7 +67,7 @@ bool RangeMap::Holds(std::uint64_t address, std::uint64_t bytes) const {
 void RangeMap::RemoveOf(const Context* context) {
   const std::unique_lock lock(mu_);
   std::erase_if(ranges_, [context](const auto& entry) {
-    return entry.second.context == context && entry.second.kind != Range::kHost;
+    return entry.second.context == context && !entry.second.IsHost();
   });
 }
 

@@ -125,13 +125,33 @@ struct Kernel {
 struct Range {
   std::uint64_t address = 0;
   std::uint64_t bytes = 0;
-  enum Kind { kDevice, kAsync, kHost, kVariable } kind = kDevice;
+  enum Kind {
+    kDevice,
+    kAsync,
+    kHost,
+    kVariable,
+    kMapped,
+    kRegistered
+  } kind = kDevice;
   Context* context = nullptr;
   int device = 0;
   std::uint32_t flags = 0;         // cuMemHostAlloc's
   std::uint64_t mapped_bytes = 0;  // host: what was mapped
+  [[nodiscard]] bool IsHost() const {
+    return kind == kHost || kind == kRegistered;
+  }
   std::uint64_t buffer_id = 0;
   std::uint64_t pool = 0;
+};
+
+// A CUmemGenericAllocationHandle: device memory without an address.
+struct Physical {
+  std::atomic<std::uint64_t> id{0};
+  int device = 0;
+  std::uint64_t bytes = 0;
+  std::uint64_t runner_id = 0;
+  std::uint32_t references = 0;  // handles the program holds; virtual_mu
+  std::uint32_t mappings = 0;    // virtual_mu
 };
 
 class RangeMap {
@@ -205,6 +225,9 @@ class Driver {
   IdTable<Library> libraries;
   IdTable<Kernel> kernels;
   RangeMap ranges;
+  IdTable<Physical> physicals;
+  // Guards what api_virtual_memory.cc keeps of ranges and mappings.
+  Mutex virtual_mu;
   // Guards the maps inside modules, libraries, kernels and functions. Never
   // held across a call to the runner.
   Mutex code_mu;

@@ -78,6 +78,7 @@ enum class SessionRecordType : std::uint32_t {
   kGated = 2,     // no call is being sent; epoch as asked
   kDetached = 3,  // last record: all mappings are about to go
   kRefusing = 4,  // cannot detach now; `a` = calls still inside
+  kHostFile = 6,  // a file for HostRegister, as descriptor; `a` = its number
   // Runner → client.
   kGate = 16,    // admit no new call
   kUngate = 17,  // admit calls again

@@ -29,8 +29,8 @@ import time
 import traceback
 
 from node import (  # noqa: F401: tests import all from here
-    BIN, BUILD, LONG, PROGRAMS, SANITIZED, Node, Running, cuda_runtime,
-    difference, tail)
+    BIN, BUILD, LONG, NESTED, PROGRAMS, SANITIZED, Node, Running,
+    cuda_runtime, difference, tail)
 from processes import (  # noqa: F401: tests import all from here
     POLL_S, WAIT_S, CliError, Failure, Skip, become_subreaper, descendants,
     descriptors, expect, expect_equal, finish, kill_tree, mounts_below,

@@ -19,6 +19,8 @@ BUILD = os.path.abspath(
     os.environ.get("POS_BUILD") or os.path.join(HERE, "../../build"))
 BIN = os.path.join(BUILD, "bin")
 PROGRAMS = os.path.join(BUILD, "programs")
+# Options of posd's when it is the outer one of two (scripts/nested --around).
+NESTED = os.environ.get("POS_NESTED_SET", "").splitlines()
 SANITIZED = os.environ.get("POS_SANITIZED_BUILD") or None
 LONG = os.environ.get("POS_LONG", "") not in ("", "0")
 
@@ -162,8 +164,9 @@ class Node:
 
     def environment(self, **more):
         environment = dict(os.environ)
-        for name in ("POS_SOCKET", "POS_ATTACH"):
-            environment.pop(name, None)
+        environment.pop("POS_SOCKET", None)
+        if not NESTED:  # else it is what posd's driver connects to
+            environment.pop("POS_ATTACH", None)
         if cuda_runtime():
             environment["LD_LIBRARY_PATH"] = cuda_runtime()
         environment.update(more)
@@ -172,6 +175,8 @@ class Node:
     def start(self):
         argv = [os.path.join(self.bin, "posd"), "--state-dir", self.state,
                 "--socket", self.socket]
+        for line in NESTED:
+            argv += ["--set", line]
         for name, value in self.options.items():
             argv += ["--set", f"{name}={value}"]
         if self.keep_jobs:

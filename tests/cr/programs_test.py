@@ -2,6 +2,7 @@
 
 programs_test.py plain_NAME       one program in the foreground, at every
                                   instruction-set level, and sanitized
+programs_test.py each_N           a quarter of the programs, once each
 programs_test.py newer_ptx        code for a device that is not there
 programs_test.py restore_NAME     one program at random points of its life
 """
@@ -73,6 +74,31 @@ def plain(program_name):
         expect_equal(set(digests.values()), {digests["first"]},
                      f"digests of {program_name}: {digests}")
         test.note(f"{program_name}: {', '.join(digests)}")
+    return run
+
+
+PARTS = 4
+
+
+def each(part):
+    """A quarter of the programs, once each in the foreground on one node."""
+    def run(test):
+        node = test.node()
+        names = sorted(os.listdir(PROGRAMS))[part - 1::PARTS]
+        for name in names:
+            if name == "endless" or any(
+                    option.startswith("sim.") for option in
+                    OPTIONS.get(name, {})):
+                continue
+            program = Program(test, name)
+            running = node.begin("run", "--", *program.command(2),
+                                 as_json=False)
+            status = running.status()
+            output = running.output
+            expect(status == 0, lambda: f"{name}: exit status {status}: "
+                   f"{output[-500:]!r} {running.errors[-500:]!r}")
+            check_output(output, 2)
+        test.check_idle(node)
     return run
 
 
@@ -169,6 +195,8 @@ def all_tests():
     tests = {name: make(name[len(kind):]) for name in sorted(set(names))
              for kind, make in kinds.items() if name.startswith(kind)}
     tests["newer_ptx"] = newer_ptx
+    for part in range(1, PARTS + 1):
+        tests[f"each_{part}"] = each(part)
     return tests
 
 

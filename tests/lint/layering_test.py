@@ -35,6 +35,7 @@ ORDER = [
     "pos/cuda_impl/handles",
     "pos/cuda_impl/parser",
     "pos/cuda_impl/worker",
+    "pos/cuda_impl/device_cuda",
     "pos/cuda_impl/device_sim/engine",
     "pos/cuda_impl/device_sim",
     "pos/runner",

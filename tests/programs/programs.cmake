@@ -33,6 +33,7 @@ pos_program(symbols)
 pos_program(thread_streams FLAGS -default-stream per-thread)
 pos_program(two_modules SOURCES two_modules.cu two_modules_b.cu)
 pos_program(vector_add)
+pos_program(virtual_memory FLAGS -L${_cuda_lib}/stubs -lcuda)
 
 # What programs compute.
 pos_program(aes128)

@@ -16,10 +16,13 @@ class SimSession {
  public:
   // `place`: several at once lie at several addresses, 0 to 63.
   explicit SimSession(int stage_threads, int place = 0)
-      : options_(TestOptions(stage_threads, place)),
+      : SimSession(TestOptions(stage_threads, place), 256 << 20, 1 << 30) {}
+  SimSession(const SessionOptions& options, std::uint64_t memory_bytes,
+             std::uint64_t ledger_bytes)
+      : options_(options),
         arena_(Reserve(options_)),
-        device_(MakeDevice(options_)),
-        session_(options_, {device_.get()}) {
+        device_(MakeDevice(options_, memory_bytes)),
+        session_(options_, {device_.get()}, ledger_bytes) {
     session_->Start();
   }
   TestSession& operator*() { return session_; }
@@ -36,9 +39,10 @@ class SimSession {
     EXPECT_TRUE(range.ok()) << range.status().ToString();
     return std::move(*range);
   }
-  static std::unique_ptr<Device> MakeDevice(const SessionOptions& options) {
+  static std::unique_ptr<Device> MakeDevice(const SessionOptions& options,
+                                            std::uint64_t memory_bytes) {
     sim::SimOptions sim;
-    sim.memory_bytes = 256 << 20;
+    sim.memory_bytes = memory_bytes;
     sim.compute_threads = 1;
     sim.arena_base = options.layout.PartBase(0);
     sim.arena_bytes = options.layout.PartBytes();

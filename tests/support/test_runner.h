@@ -75,6 +75,9 @@ class TestRunner {
     }
     SimSession session(0, number % 64);
     ClientLink link;
+    link.SetFileSink([&session](std::uint64_t n, UniqueFd file) {
+      return session.session().window().AddFile(n, std::move(file));
+    });
     const Status accepted = link.Accept(
         std::move(socket), *session.ring(), session.session().host_fd(),
         session.session().layout(), static_cast<std::uint64_t>(number) + 1, 1);

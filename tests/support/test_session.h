@@ -106,6 +106,7 @@ class TestSession {
   Session& operator*() { return *session_; }
   RingServer* ring() { return session_->ring(); }
   TestLedger& ledger() { return ledger_; }
+  [[nodiscard]] TmpfsWindow& window() { return *window_; }
   [[nodiscard]] int host_fd() const { return host_fd_.get(); }
   [[nodiscard]] const cuda::ArenaLayout& layout() const {
     return options_.layout;

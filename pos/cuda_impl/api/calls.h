@@ -88,6 +88,7 @@ enum HandleKinds : std::uint8_t {
   kBlobHandle = 4,
   kModuleHandle = 5,
   kFunctionHandle = 6,
+  kPhysicalHandle = 12,
   // Client library only.
   kLibraryHandle = 32,
   kKernelHandle = 33,

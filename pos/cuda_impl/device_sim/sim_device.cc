@@ -1,5 +1,6 @@
 #include "pos/cuda_impl/device_sim/sim_device.h"
 
+#include <map>
 #include <utility>
 
 #include "pos/base/clock.h"
@@ -11,6 +12,21 @@
 
 namespace pos::sim {
 namespace {
+
+// A piece of the memory's file.
+class SimPhysical : public DevicePhysical {
+ public:
+  SimPhysical(SimMemory* memory, std::uint64_t offset, std::uint64_t bytes)
+      : memory_(memory), offset_(offset), bytes_(bytes) {}
+  ~SimPhysical() override { memory_->FreePhysical(offset_, bytes_); }
+  [[nodiscard]] std::uint64_t bytes() const override { return bytes_; }
+  [[nodiscard]] std::uint64_t offset() const { return offset_; }
+
+ private:
+  SimMemory* const memory_;
+  const std::uint64_t offset_;
+  const std::uint64_t bytes_;
+};
 
 class SimDevice : public Device {
  public:
@@ -30,7 +46,25 @@ class SimDevice : public Device {
     return memory_->Map(address, bytes);
   }
   Status Unmap(DeviceAddress address, std::uint64_t bytes) override {
-    return memory_->Unmap(address, bytes);
+    POS_RETURN_IF_ERROR(memory_->Unmap(address, bytes));
+    mapped_.erase(address);
+    return OkStatus();
+  }
+  Result<std::shared_ptr<DevicePhysical>> CreatePhysical(
+      std::uint64_t bytes) override {
+    std::uint64_t offset = 0;
+    POS_RETURN_IF_ERROR(memory_->TakePhysical(bytes, &offset));
+    return std::shared_ptr<DevicePhysical>(
+        std::make_shared<SimPhysical>(memory_.get(), offset, bytes));
+  }
+  Status MapPhysical(DeviceAddress address,
+                     const std::shared_ptr<DevicePhysical>& physical) override {
+    // The worker hands a device only what came from it.
+    const auto* mine = static_cast<const SimPhysical*>(physical.get());
+    POS_RETURN_IF_ERROR(
+        memory_->MapPhysical(address, mine->bytes(), mine->offset()));
+    mapped_[address] = physical;
+    return OkStatus();
   }
   void AddAllocation(DeviceAddress address, std::uint64_t bytes) override {
     memory_->AddAllocation(address, bytes);
@@ -60,6 +94,8 @@ class SimDevice : public Device {
  private:
   const DeviceInfo info_;
   const std::unique_ptr<SimMemory> memory_;
+  // Mapped physical memory lives as long as its mapping.
+  std::map<DeviceAddress, std::shared_ptr<DevicePhysical>> mapped_;
   const std::unique_ptr<Engine> engine_;  // before memory_ in destruction
   CodeImageCache images_;
   const std::uint32_t compute_capability_;

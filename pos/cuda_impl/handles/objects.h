@@ -6,11 +6,13 @@
 
 #include <cstddef>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "pos/device/device.h"
 #include "pos/device/output_fifo.h"
 #include "pos/graph/handle_graph.h"
+#include "pos/graph/ledger.h"
 
 namespace pos::cuda {
 
@@ -45,6 +47,33 @@ struct ModuleObject : HandleObject {
 
 struct FunctionObject : HandleObject {
   DeviceFunction* function = nullptr;  // owned by the module
+};
+
+// Device memory without an address of its own. Held by its handle and by what
+// is mapped of it; at the end of the last its bytes go back to the ledger.
+struct PhysicalMemory {
+  PhysicalMemory(std::shared_ptr<DevicePhysical> memory_in, int device_in,
+                 MemoryLedger* ledger_in)
+      : memory(std::move(memory_in)), device(device_in), ledger(ledger_in) {}
+  ~PhysicalMemory() {
+    const std::uint64_t bytes = memory->bytes();
+    memory.reset();
+    ledger->GiveBack(device, bytes);
+  }
+  PhysicalMemory(const PhysicalMemory&) = delete;
+  PhysicalMemory& operator=(const PhysicalMemory&) = delete;
+
+  std::shared_ptr<DevicePhysical> memory;
+  const int device;
+  MemoryLedger* const ledger;
+  // It has been mapped, so something may have been written to it.
+  bool touched = false;
+};
+
+struct PhysicalObject : HandleObject {
+  std::shared_ptr<PhysicalMemory> memory;
+  // The client gave its handle back; the object goes with the last mapping.
+  bool released = false;
 };
 
 // Bytes of a code image as the client sent them. Kept in Handle::parser_data:

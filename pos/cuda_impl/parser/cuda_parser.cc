@@ -45,6 +45,7 @@ void CudaParser::OnNotice(const Notice& notice) {
       state_->allocations.Add(variable);
       break;
     }
+    case kNoticeMappingGone:
     case kNoticeVariableGone:
       state_->allocations.Remove(notice.a);
       break;

@@ -52,6 +52,14 @@ class CudaParser : public ApiParser {
   [[nodiscard]] static int DeviceOf(const Handle* context);
   [[nodiscard]] static Handle* ContextOf(Handle* handle);
   void FreeBlock(std::uint64_t address);
+  [[nodiscard]] bool KnownDevice(std::int32_t device) const {
+    return device >= 0 &&
+           static_cast<std::size_t>(device) < state_->devices.size();
+  }
+  // Whether mappings of the client's cover all of the range; `visit` sees each.
+  template <typename Visit>
+  bool ForMappings(std::uint64_t address, std::uint64_t bytes,
+                   const Visit& visit);
 
   SessionState* const state_;
   ClientPort* const port_;

@@ -178,6 +178,51 @@ ApiParser::Outcome CudaParser::ParseHostFree(ApiContext* context,
   return Outcome::kForward;
 }
 
+// Shared memory of the client's own: the runner maps it at the same address.
+ApiParser::Outcome CudaParser::ParseHostRegister(ApiContext* context,
+                                                 const HostRegisterArgs& args) {
+  constexpr std::uint64_t kPage = 4096;
+  const ArenaLayout& layout = state_->layout;
+  const auto apart = [&args](std::uint64_t base, std::uint64_t bytes) {
+    return args.address >= base + bytes || args.address + args.bytes <= base;
+  };
+  if (args.bytes == 0 || args.address == 0 ||
+      (args.address | args.bytes | args.offset) % kPage != 0 ||
+      args.address + args.bytes < args.address ||
+      !apart(layout.arena_base, layout.arena_bytes) ||
+      !apart(layout.host_base, layout.host_bytes)) {
+    return Refuse(context, CUDA_ERROR_INVALID_VALUE, "bad range");
+  }
+  const auto& all = state_->allocations.all();
+  const auto next = all.lower_bound(args.address);
+  if ((next != all.end() && next->first - args.address < args.bytes) ||
+      (next != all.begin() &&
+       std::prev(next)->first + std::prev(next)->second.block_bytes >
+           args.address)) {
+    return Refuse(context, CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED,
+                  "registered already");
+  }
+  Allocation allocation;
+  allocation.address = args.address;
+  allocation.bytes = args.bytes;
+  allocation.block_bytes = args.bytes;
+  allocation.kind = MemoryKind::kRegistered;
+  state_->allocations.Add(allocation);
+  return Outcome::kForward;
+}
+
+ApiParser::Outcome CudaParser::ParseHostUnregister(
+    ApiContext* context, const HostUnregisterArgs& args) {
+  Allocation* const allocation = state_->allocations.At(args.address);
+  if (allocation == nullptr || allocation->releasing ||
+      allocation->kind != MemoryKind::kRegistered) {
+    return Refuse(context, CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED,
+                  "not registered");
+  }
+  allocation->releasing = true;
+  return Outcome::kForward;
+}
+
 ApiParser::Outcome CudaParser::ParseCopyToDevice(ApiContext* context,
                                                  const CopyToDeviceArgs& args) {
   if (Resolve(context, 0, kStreamHandle, args.stream) == nullptr) {

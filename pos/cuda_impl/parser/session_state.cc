@@ -76,6 +76,12 @@ void SessionState::Save(ByteWriter* out) const {
   for (const BlockAllocator& allocator : blocks) allocator.Save(out);
   host.Save(out);
   allocations.Save(out);
+  out->Put(static_cast<std::uint64_t>(reservations.size()));
+  for (const auto& [address, reservation] : reservations) {
+    out->Put(address);
+    out->Put(reservation.bytes);
+    out->Put(reservation.device);
+  }
   out->Put(releasing);
   graph.ForEach([out](Handle* handle) {
     if (handle->kind != kBlobHandle) return;
@@ -97,6 +103,17 @@ Status SessionState::Load(ByteReader* in) {
   }
   POS_RETURN_IF_ERROR(host.Load(in));
   POS_RETURN_IF_ERROR(allocations.Load(in));
+  const auto reserved = in->Get<std::uint64_t>();
+  for (std::uint64_t i = 0; i < reserved && in->ok(); ++i) {
+    const auto address = in->Get<std::uint64_t>();
+    Reservation& reservation = reservations[address];
+    reservation.bytes = in->Get<std::uint64_t>();
+    reservation.device = in->Get<std::int32_t>();
+    if (reservation.device < 0 ||
+        static_cast<std::size_t>(reservation.device) >= blocks.size()) {
+      return Corrupt("address range of an unknown device");
+    }
+  }
   releasing = in->Get<std::uint64_t>();
   bool fits = true;
   graph.ForEach([this, in, &fits](Handle* handle) {

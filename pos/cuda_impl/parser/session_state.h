@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -67,6 +68,7 @@ enum NoticeKinds : std::uint32_t {
                             // the context
   kNoticeVariableGone = 5,  // a: address
   kNoticeHandleMade = 6,    // handle: there is a device object
+  kNoticeMappingGone = 12,  // a: address of what PhysicalMap had mapped
 };
 
 // Code images take memory of the runner's host, which nobody grants: a client
@@ -100,6 +102,12 @@ struct SessionState {
   std::vector<BlockAllocator> blocks;  // one a device
   AddressSpace host;                   // the host window
   AllocationMap allocations;
+  // Ranges of device addresses that the client maps memory to itself.
+  struct Reservation {
+    std::uint64_t bytes = 0;
+    std::int32_t device = 0;
+  };
+  std::map<std::uint64_t, Reservation> reservations;  // by address
   // Freed by the client, still in use by the device.
   std::uint64_t releasing = 0;
 

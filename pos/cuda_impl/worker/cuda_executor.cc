@@ -49,12 +49,7 @@ CudaExecutor::~CudaExecutor() {
   while (!memory_.blocks().empty()) {
     memory_.Unmap(memory_.blocks().begin()->first);
   }
-  for (const auto& [address, bytes] : host_blocks_) {
-    for (Device* device : state_->devices) {
-      device->UnmapHost(address, bytes).IgnoreError();
-    }
-    host_->Unmap(address, bytes);
-  }
+  DropHostMemory();
 }
 
 void CudaExecutor::CancelAll() {

@@ -13,6 +13,7 @@
 #include <atomic>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <vector>
 
 #include "pos/call/client_port.h"
@@ -52,6 +53,9 @@ class CudaExecutor : public ApiExecutor {
     return host_blocks_;
   }
 
+  // Why the session cannot be saved now, if it cannot. While paused.
+  [[nodiscard]] Status CheckSavable() const;
+
   // The worker's share of an image: memory tables, event states, errors.
   void Save(const HandleGraph& graph, ByteWriter* out) const;
   // Into a fresh executor, after SessionState::Load: maps memory (content
@@ -71,6 +75,11 @@ class CudaExecutor : public ApiExecutor {
   // `recorded`: where its variables were, in a replay; else null.
   Status MakeModule(Handle* handle, const std::vector<std::uint64_t>* recorded,
                     DeviceError* error);
+  Status TakeVariables(ModuleObject* object, const Handle* owner,
+                       const std::vector<std::uint64_t>* recorded);
+  Status MakePhysical(Handle* handle, const PhysicalCreateArgs& args);
+  void DropPhysical(Handle* handle);
+  [[nodiscard]] std::shared_ptr<PhysicalMemory> FindPhysical(HandleId id) const;
   Status MakeFunction(Handle* handle, std::string_view name);
   Status Replay(Handle* handle);
   Status ReplayContext(Handle* handle);
@@ -84,6 +93,7 @@ class CudaExecutor : public ApiExecutor {
   void DestroyModule(Handle* handle, std::span<Handle* const> functions);
   void ReleaseRange(std::uint64_t address);
   void ReleaseHost(std::uint64_t address);
+  void DropHostMemory();
 
   Outcome Created(ApiContext* context, Handle* handle, const Status& status,
                   DeviceError error);
@@ -107,6 +117,9 @@ class CudaExecutor : public ApiExecutor {
   OutputFifo output_;
   WorkerMemory memory_;
   std::map<std::uint64_t, std::uint64_t> host_blocks_;
+  // Shared memory of the client's own: address → bytes.
+  std::map<std::uint64_t, std::uint64_t> registered_;
+  std::map<HandleId, Handle*> physicals_;  // memory without addresses
   // Where the variables of modules lie: one allocator a device.
   std::vector<BlockAllocator> variables_;
   // Living contexts, in order of creation. Written by the worker under the

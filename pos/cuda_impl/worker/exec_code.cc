@@ -36,6 +36,35 @@ ApiExecutor::Outcome CudaExecutor::ExecBlobDestroy(ApiContext* context,
   return Outcome::kDone;
 }
 
+// The driver has placed them. A restored program holds their addresses, so
+// they have to be where they were.
+Status CudaExecutor::TakeVariables(ModuleObject* object, const Handle* owner,
+                                   const std::vector<std::uint64_t>* recorded) {
+  for (const GlobalInfo& global : object->module->Globals()) {
+    const std::size_t index = object->placed.size();
+    object->placed.push_back(global.address);
+    if (recorded != nullptr) {
+      if (index < recorded->size() && (*recorded)[index] == global.address) {
+        continue;
+      }
+      return Incompatible("the driver put variable " + global.name + " at " +
+                          Hex(global.address) + ", and the image has it " +
+                          (index < recorded->size()
+                               ? "at " + Hex((*recorded)[index])
+                               : "nowhere"));
+    }
+    const std::uint64_t bytes = std::max<std::uint64_t>(global.bytes, 1);
+    POS_RETURN_IF_ERROR(memory_.Map({.address = global.address,
+                                     .bytes = bytes,
+                                     .backing_address = global.address,
+                                     .backing_bytes = bytes,
+                                     .device = object->device,
+                                     .context = owner->id,
+                                     .foreign = true}));
+  }
+  return {};
+}
+
 Status CudaExecutor::MakeModule(Handle* handle,
                                 const std::vector<std::uint64_t>* recorded,
                                 DeviceError* error) {
@@ -64,6 +93,10 @@ Status CudaExecutor::MakeModule(Handle* handle,
     return module.status();
   }
   object->module = std::move(module).value();
+  if (state_->devices[static_cast<std::size_t>(object->device)]
+          ->PlacesVariables()) {
+    POS_RETURN_IF_ERROR(TakeVariables(object.get(), owner, recorded));
+  }
   if (recorded == nullptr) {
     for (const GlobalInfo& global : object->module->Globals()) {
       notices_->Post({.what = kNoticeVariable,

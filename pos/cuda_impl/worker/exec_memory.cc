@@ -1,6 +1,8 @@
 // Memory: mapping, freeing, copies, fills.
 #include <cuda.h>
 
+#include <optional>
+
 #include "pos/base/log.h"
 #include "pos/cuda_impl/worker/cuda_executor.h"
 
@@ -22,9 +24,10 @@ void CudaExecutor::ReleaseRange(std::uint64_t address) {
   if (block == nullptr) return;
   BlockAllocator& variables =
       variables_[static_cast<std::size_t>(block->device)];
-  bool is_variable = false;
+  bool is_variable = block->foreign;
   const int device = block->device;
-  const auto backing = variables.Free(address, &is_variable);
+  std::optional<BlockAllocator::Backing> backing;
+  if (!is_variable) backing = variables.Free(address, &is_variable);
   memory_.Unmap(address);
   if (is_variable && backing) state_->ledger->GiveBack(device, backing->bytes);
   notices_->Post({.what = is_variable ? kNoticeVariableGone : kNoticeRangeFree,
@@ -39,6 +42,21 @@ void CudaExecutor::ReleaseHost(std::uint64_t address) {
   host_->Unmap(address, it->second);
   host_blocks_.erase(it);
   notices_->Post({.what = kNoticeHostFree, .a = address});
+}
+
+void CudaExecutor::DropHostMemory() {
+  for (const auto& [address, bytes] : registered_) {
+    for (Device* device : state_->devices) {
+      device->UnmapHost(address, bytes).IgnoreError();
+    }
+    host_->UnmapFile(address, bytes);
+  }
+  for (const auto& [address, bytes] : host_blocks_) {
+    for (Device* device : state_->devices) {
+      device->UnmapHost(address, bytes).IgnoreError();
+    }
+    host_->Unmap(address, bytes);
+  }
 }
 
 // The parser has answered; memory was granted before. A device that cannot map
@@ -115,6 +133,47 @@ ApiExecutor::Outcome CudaExecutor::ExecHostFree(ApiContext* context,
     return Fail(context, CUDA_ERROR_INVALID_VALUE);
   }
   return WhenIdle(context, -1);
+}
+
+ApiExecutor::Outcome CudaExecutor::ExecHostRegister(
+    ApiContext* context, const HostRegisterArgs& args) {
+  Status status =
+      host_->MapFile(args.address, args.bytes, args.file, args.offset);
+  const bool mapped = status.ok();
+  for (Device* device : state_->devices) {
+    if (status.ok()) status = device->MapHost(args.address, args.bytes);
+  }
+  if (!status.ok()) {
+    POS_LOG(kWarning, "host memory is not registered",
+            {{"status", status.ToString()}});
+    if (mapped) {
+      for (Device* device : state_->devices) {
+        device->UnmapHost(args.address, args.bytes).IgnoreError();
+      }
+      host_->UnmapFile(args.address, args.bytes);
+    }
+    notices_->Post({.what = kNoticeMappingGone, .a = args.address});
+    return Fail(context, CUDA_ERROR_OUT_OF_MEMORY);
+  }
+  registered_[args.address] = args.bytes;
+  return Outcome::kDone;
+}
+
+// As CUDA has it, the program sees to it that nothing uses it any more; kernels
+// that do nevertheless fault.
+ApiExecutor::Outcome CudaExecutor::ExecHostUnregister(
+    ApiContext* context, const HostUnregisterArgs& args) {
+  const auto it = registered_.find(args.address);
+  if (it == registered_.end()) {
+    return Fail(context, CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED);
+  }
+  for (Device* device : state_->devices) {
+    device->UnmapHost(args.address, it->second).IgnoreError();
+  }
+  host_->UnmapFile(args.address, it->second);
+  registered_.erase(it);
+  notices_->Post({.what = kNoticeMappingGone, .a = args.address});
+  return Outcome::kDone;
 }
 
 ApiExecutor::Outcome CudaExecutor::ExecCopyToDevice(

@@ -64,7 +64,17 @@ void CudaExecutor::Save(const HandleGraph& graph, ByteWriter* out) const {
 }
 
 Status CudaExecutor::Restore(HandleGraph* graph, ByteReader* in) {
-  POS_RETURN_IF_ERROR(memory_.Load(in));
+  // What is mapped has to be there before.
+  Status status;
+  graph->ForEach([&](Handle* handle) {
+    if (status.ok() && handle->materialized &&
+        handle->kind == kPhysicalHandle) {
+      status = Replay(handle);
+    }
+  });
+  POS_RETURN_IF_ERROR(status);
+  POS_RETURN_IF_ERROR(memory_.Load(
+      in, [this](HandleId physical) { return FindPhysical(physical); }));
   for (BlockAllocator& allocator : variables_) {
     POS_RETURN_IF_ERROR(allocator.Load(in));
   }
@@ -92,9 +102,11 @@ Status CudaExecutor::Restore(HandleGraph* graph, ByteReader* in) {
   }
   if (!in->ok()) return Corrupt("states of contexts end early");
 
-  Status status;
   graph->ForEach([&](Handle* handle) {
-    if (status.ok() && handle->materialized) status = Replay(handle);
+    if (status.ok() && handle->materialized &&
+        handle->kind != kPhysicalHandle) {
+      status = Replay(handle);
+    }
   });
   saved_contexts_.clear();
   POS_RETURN_IF_ERROR(status);
@@ -205,6 +217,10 @@ Status CudaExecutor::Replay(Handle* handle) {
     }
     case kFunctionHandle:
       return ReplayFunction(handle);
+    case kPhysicalHandle: {
+      POS_ASSIGN_OR_RETURN(const auto args, ArgsOf<PhysicalCreateArgs>(first));
+      return MakePhysical(handle, args);
+    }
     default:
       return Corrupt("handle of unknown kind");
   }

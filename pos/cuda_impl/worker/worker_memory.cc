@@ -1,19 +1,34 @@
 #include "pos/cuda_impl/worker/worker_memory.h"
 
+#include <algorithm>
+
 #include "pos/base/log.h"
 
 namespace pos::cuda {
 
 Status WorkerMemory::Map(const WorkerBlock& block) {
-  Device* const device = devices_[static_cast<std::size_t>(block.device)];
   WorkerBlock& kept = blocks_[block.address] = block;
   block_bytes_ += block.bytes;
+  Status status = Back(kept);
+  kept.unbacked = !status.ok();
+  return status;
+}
+
+Status WorkerMemory::Back(const WorkerBlock& block) {
+  if (block.foreign) return {};
+  Device* const device = devices_[static_cast<std::size_t>(block.device)];
+  if (block.memory != nullptr) {
+    POS_RETURN_IF_ERROR(
+        device->MapPhysical(block.address, block.memory->memory));
+    block.memory->touched = true;
+    if (block.accessible) device->AddAllocation(block.address, block.bytes);
+    return {};
+  }
   Backing& backing = backings_[block.backing_address];
   if (backing.blocks == 0) {
     Status status = device->Map(block.backing_address, block.backing_bytes);
     if (!status.ok()) {
       backings_.erase(block.backing_address);
-      kept.unbacked = true;
       return status;
     }
     backing.bytes = block.backing_bytes;
@@ -21,6 +36,23 @@ Status WorkerMemory::Map(const WorkerBlock& block) {
   ++backing.blocks;
   device->AddAllocation(block.address, block.bytes);
   return {};
+}
+
+void WorkerMemory::SetAccessible(std::uint64_t address, bool accessible) {
+  const auto it = blocks_.find(address);
+  if (it == blocks_.end() || it->second.accessible == accessible) return;
+  WorkerBlock& block = it->second;
+  Device* const device = devices_[static_cast<std::size_t>(block.device)];
+  block.accessible = accessible;
+  accessible ? device->AddAllocation(address, block.bytes)
+             : device->RemoveAllocation(address);
+}
+
+bool WorkerMemory::IsMapped(HandleId physical) const {
+  return std::any_of(blocks_.begin(), blocks_.end(),
+                     [physical](const auto& entry) {
+                       return entry.second.physical == physical;
+                     });
 }
 
 void WorkerMemory::MarkReleasing(std::uint64_t address) {
@@ -34,19 +66,26 @@ bool WorkerMemory::Unmap(std::uint64_t address) {
   const WorkerBlock block = it->second;
   blocks_.erase(it);
   block_bytes_ -= block.bytes;
-  if (block.unbacked) return true;
+  if (!block.unbacked && !block.foreign) Unback(block);
+  return true;
+}
+
+void WorkerMemory::Unback(const WorkerBlock& block) {
   Device* const device = devices_[static_cast<std::size_t>(block.device)];
-  device->RemoveAllocation(address);
-  const auto backing = backings_.find(block.backing_address);
-  if (--backing->second.blocks == 0) {
-    const Status status =
-        device->Unmap(block.backing_address, backing->second.bytes);
-    if (!status.ok()) {
-      POS_LOG(kError, "unmap failed", {{"status", status.ToString()}});
-    }
+  device->RemoveAllocation(block.address);
+  std::uint64_t address = block.address;
+  std::uint64_t bytes = block.bytes;
+  if (block.memory == nullptr) {
+    const auto backing = backings_.find(block.backing_address);
+    if (--backing->second.blocks != 0) return;
+    address = block.backing_address;
+    bytes = backing->second.bytes;
     backings_.erase(backing);
   }
-  return true;
+  const Status status = device->Unmap(address, bytes);
+  if (!status.ok()) {
+    POS_LOG(kError, "unmap failed", {{"status", status.ToString()}});
+  }
 }
 
 const WorkerBlock* WorkerMemory::Find(std::uint64_t address) const {
@@ -63,10 +102,13 @@ void WorkerMemory::Save(ByteWriter* out) const {
     out->Put(block.backing_bytes);
     out->Put(block.device);
     out->Put(block.context);
+    out->Put(static_cast<std::uint8_t>(block.foreign));
+    out->Put(block.physical);
+    out->Put(static_cast<std::uint8_t>(block.accessible));
   }
 }
 
-Status WorkerMemory::Load(ByteReader* in) {
+Status WorkerMemory::Load(ByteReader* in, const FindPhysical& find) {
   const auto count = in->Get<std::uint64_t>();
   for (std::uint64_t i = 0; i < count && in->ok(); ++i) {
     WorkerBlock block;
@@ -76,6 +118,16 @@ Status WorkerMemory::Load(ByteReader* in) {
     block.backing_bytes = in->Get<std::uint64_t>();
     block.device = in->Get<std::int32_t>();
     block.context = in->Get<HandleId>();
+    block.foreign = in->Get<std::uint8_t>() != 0;
+    block.physical = in->Get<HandleId>();
+    block.accessible = in->Get<std::uint8_t>() != 0;
+    if (block.physical != 0) {
+      block.memory = find(block.physical);
+      if (block.memory == nullptr || block.memory->device != block.device ||
+          block.memory->memory->bytes() != block.bytes) {
+        return Corrupt("memory table: mapping of unknown memory");
+      }
+    }
     const bool inside =
         block.address >= block.backing_address &&
         block.address - block.backing_address <= block.backing_bytes &&

@@ -10,11 +10,14 @@
 #define POS_CUDA_IMPL_WORKER_WORKER_MEMORY_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
+#include <memory>
 #include <vector>
 
 #include "pos/base/bytes.h"
 #include "pos/base/status.h"
+#include "pos/cuda_impl/handles/objects.h"
 #include "pos/device/device.h"
 #include "pos/graph/handle_graph.h"
 
@@ -32,6 +35,12 @@ struct WorkerBlock {
   bool releasing = false;
   // The device could not back it.
   bool unbacked = false;
+  // A variable that the device's driver has placed: nothing is mapped here.
+  bool foreign = false;
+  // Physical memory that the client mapped here; 0: none.
+  HandleId physical = 0;
+  std::shared_ptr<PhysicalMemory> memory{};
+  bool accessible = true;  // physical memory only
 };
 
 class WorkerMemory {
@@ -45,6 +54,9 @@ class WorkerMemory {
   void MarkReleasing(std::uint64_t address);
   // False when there is no such block.
   bool Unmap(std::uint64_t address);
+  // For mapped physical memory.
+  void SetAccessible(std::uint64_t address, bool accessible);
+  [[nodiscard]] bool IsMapped(HandleId physical) const;
   [[nodiscard]] const WorkerBlock* Find(std::uint64_t address) const;
   // By address.
   [[nodiscard]] const std::map<std::uint64_t, WorkerBlock>& blocks() const {
@@ -53,14 +65,18 @@ class WorkerMemory {
   [[nodiscard]] std::uint64_t block_bytes() const { return block_bytes_; }
 
   void Save(ByteWriter* out) const;
-  // Maps everything anew.
-  Status Load(ByteReader* in);
+  // Maps everything anew. `find`: the memory of a physical handle, or nullptr.
+  using FindPhysical = std::function<std::shared_ptr<PhysicalMemory>(HandleId)>;
+  Status Load(ByteReader* in, const FindPhysical& find);
 
  private:
   struct Backing {
     std::uint64_t bytes = 0;
     std::uint32_t blocks = 0;
   };
+  Status Back(const WorkerBlock& block);
+  void Unback(const WorkerBlock& block);
+
   const std::vector<Device*> devices_;
   std::map<std::uint64_t, WorkerBlock> blocks_;
   std::map<std::uint64_t, Backing> backings_;

@@ -122,20 +122,25 @@ bool SimMemory::AllMapped(std::uint64_t address, std::uint64_t bytes) const {
   return true;
 }
 
-Status SimMemory::Map(std::uint64_t address, std::uint64_t bytes) {
+Status SimMemory::CheckUnmapped(std::uint64_t address,
+                                std::uint64_t bytes) const {
   POS_RETURN_IF_ERROR(CheckRange(address, bytes));
   if ((address | bytes) % kGranule != 0) {
     return Invalid("simulated device: map of " + Span(address, bytes) +
                    " is not made of 2 MiB granules");
   }
-  const std::size_t first = Granule(address);
-  const std::size_t end = first + bytes / kGranule;
-  for (std::size_t g = first; g < end; ++g) {
+  const std::size_t end = Granule(address) + bytes / kGranule;
+  for (std::size_t g = Granule(address); g < end; ++g) {
     if (backing_[g] == Backing::kMapped) {
       return Exists("simulated device: " + Span(address, bytes) +
                     " is mapped already");
     }
   }
+  return OkStatus();
+}
+
+Status SimMemory::Map(std::uint64_t address, std::uint64_t bytes) {
+  POS_RETURN_IF_ERROR(CheckUnmapped(address, bytes));
   if (bytes > free_bytes_.load(std::memory_order_relaxed)) {
     return OutOfMemory("simulated device: " + std::to_string(bytes) +
                        " bytes asked for, " + std::to_string(FreeBytes()) +
@@ -150,9 +155,7 @@ Status SimMemory::Map(std::uint64_t address, std::uint64_t bytes) {
                ? OutOfMemory("simulated device: mmap: out of memory")
                : ErrnoStatus(errno, "simulated device: mmap");
   }
-  std::fill(backing_.begin() + static_cast<std::ptrdiff_t>(first),
-            backing_.begin() + static_cast<std::ptrdiff_t>(end),
-            Backing::kMapped);
+  SetBacking(address, bytes, Backing::kMapped);
   free_bytes_.fetch_sub(bytes, std::memory_order_relaxed);
   return OkStatus();
 }
@@ -163,16 +166,29 @@ Status SimMemory::Unmap(std::uint64_t address, std::uint64_t bytes) {
     return Invalid("simulated device: unmap of " + Span(address, bytes) +
                    ", which Map did not back");
   }
+  const auto piece = pieces_.find(address);
+  if (piece != pieces_.end()) {
+    if (piece->second != bytes) {
+      return Invalid("simulated device: unmap of a part of physical memory");
+    }
+    // As below, but the content stays in the file.
+    void* got =
+        ::mmap(Pointer(address), bytes, PROT_READ | PROT_WRITE,
+               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    if (got == MAP_FAILED) {  // NOLINT
+      return ErrnoStatus(errno, "simulated device: mmap");
+    }
+    pieces_.erase(piece);
+    SetBacking(address, bytes, Backing::kWasMapped);
+    return OkStatus();
+  }
   // Gives the pages back and keeps the range accessible: one mapping instead
   // of thousands of small ones, and a stray access of this process's own reads
   // zeros. Kernels and copies are stopped by the table of allocations.
   if (::madvise(Pointer(address), bytes, MADV_DONTNEED) != 0) {
     return ErrnoStatus(errno, "simulated device: madvise");
   }
-  for (std::size_t g = Granule(address);
-       g < Granule(address) + bytes / kGranule; ++g) {
-    backing_[g] = Backing::kWasMapped;
-  }
+  SetBacking(address, bytes, Backing::kWasMapped);
   free_bytes_.fetch_add(bytes, std::memory_order_relaxed);
   return OkStatus();
 }

@@ -23,6 +23,7 @@
 #include <span>
 #include <vector>
 
+#include "pos/base/fd.h"
 #include "pos/base/mutex.h"
 #include "pos/base/status.h"
 #include "pos/cuda_impl/ptx/exec.h"
@@ -59,6 +60,13 @@ class SimMemory {
 
   Status Map(std::uint64_t address, std::uint64_t bytes);
   Status Unmap(std::uint64_t address, std::uint64_t bytes);
+  // Memory without an address: a piece of an unlinked file. `*offset` is the
+  // piece. What FreePhysical gives back is not mapped any more.
+  Status TakePhysical(std::uint64_t bytes, std::uint64_t* offset);
+  void FreePhysical(std::uint64_t offset, std::uint64_t bytes);
+  // Maps a piece; Unmap of the same range undoes it.
+  Status MapPhysical(std::uint64_t address, std::uint64_t bytes,
+                     std::uint64_t offset);
   void AddAllocation(std::uint64_t address, std::uint64_t bytes);
   void RemoveAllocation(std::uint64_t address);
   Status MapHost(std::uint64_t address, std::uint64_t bytes);
@@ -102,6 +110,10 @@ class SimMemory {
   Status CheckRange(std::uint64_t address, std::uint64_t bytes) const;
   [[nodiscard]] bool AllMapped(std::uint64_t address,
                                std::uint64_t bytes) const;
+  // kInvalid, kExists: [address, address + bytes) cannot be mapped.
+  [[nodiscard]] Status CheckUnmapped(std::uint64_t address,
+                                     std::uint64_t bytes) const;
+  void SetBacking(std::uint64_t address, std::uint64_t bytes, Backing backing);
   void Replace(std::atomic<const List*>* slot, std::unique_ptr<List> list);
   void ReplaceGranule(std::size_t granule, const Interval& interval, bool add);
   // From here on lookups of readers that enter see what was replaced before.
@@ -127,6 +139,10 @@ class SimMemory {
   std::map<std::uint64_t, std::uint64_t> allocations_;  // begin -> end
   std::map<std::uint64_t, std::uint64_t> host_ranges_;  // begin -> end
   std::vector<Backing> backing_;
+  std::map<std::uint64_t, std::uint64_t> pieces_;  // mapped: begin -> bytes
+  UniqueFd file_;  // of physical memory; opened when first needed
+  std::uint64_t file_end_ =
+      0;  // offsets are not used twice: the file is sparse
   struct Retired {
     std::uint64_t generation;  // readers that entered since do not hold it
     std::unique_ptr<const List> list;

@@ -1,0 +1,97 @@
+// Device memory of the cuda device: what is mapped where, what is an
+// allocation, which host memory is pinned.
+//
+// Threads: the worker's, but for FreeBytes (any).
+#ifndef POS_CUDA_IMPL_DEVICE_CUDA_MEMORY_H_
+#define POS_CUDA_IMPL_DEVICE_CUDA_MEMORY_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+
+#include "pos/base/status.h"
+#include "pos/cuda_impl/device_cuda/driver.h"
+#include "pos/device/device.h"
+
+namespace pos::cuda_device {
+
+// A piece of the driver's physical memory.
+class CudaPhysical : public DevicePhysical {
+ public:
+  CudaPhysical(const Driver& driver, CUmemGenericAllocationHandle handle,
+               std::uint64_t bytes)
+      : driver_(driver), handle_(handle), bytes_(bytes) {}
+  ~CudaPhysical() override { driver_.MemRelease(handle_); }
+  [[nodiscard]] std::uint64_t bytes() const override { return bytes_; }
+  [[nodiscard]] CUmemGenericAllocationHandle handle() const { return handle_; }
+  bool cleared = false;  // the driver gives memory as it was
+
+ private:
+  const Driver& driver_;
+  const CUmemGenericAllocationHandle handle_;
+  const std::uint64_t bytes_;
+};
+
+class CudaMemory {
+ public:
+  // Where an address lies, for a copy or a fill.
+  enum class Where {
+    kDevice,   // inside allocations
+    kPinned,   // host memory that the driver knows
+    kProcess,  // other memory of this process
+    kNowhere,  // device addresses outside allocations
+  };
+
+  // `context`: of the device, for what needs one; outlives this.
+  CudaMemory(const Driver& driver, CUdevice device, CUcontext context,
+             std::uint64_t key)
+      : driver_(driver), device_(device), context_(context), key_(key) {}
+  ~CudaMemory();
+  CudaMemory(const CudaMemory&) = delete;
+  CudaMemory& operator=(const CudaMemory&) = delete;
+
+  // Reserves exactly these addresses, once.
+  Status Reserve(std::uint64_t base, std::uint64_t bytes);
+
+  [[nodiscard]] std::uint64_t FreeBytes() const;
+  Status Map(DeviceAddress address, std::uint64_t bytes);
+  Status Unmap(DeviceAddress address, std::uint64_t bytes);
+  Result<std::shared_ptr<DevicePhysical>> CreatePhysical(std::uint64_t bytes);
+  Status MapPhysical(DeviceAddress address,
+                     const std::shared_ptr<DevicePhysical>& physical);
+  void AddAllocation(DeviceAddress address, std::uint64_t bytes);
+  void RemoveAllocation(DeviceAddress address);
+  // Variables of modules, which the driver has placed.
+  void AddVariable(DeviceAddress address, std::uint64_t bytes);
+  void RemoveVariable(DeviceAddress address);
+  Status MapHost(DeviceAddress address, std::uint64_t bytes);
+  Status UnmapHost(DeviceAddress address, std::uint64_t bytes);
+  Status Read(DeviceAddress src, std::span<std::byte> dst);
+  Status Write(DeviceAddress dst, std::span<const std::byte> src);
+
+  [[nodiscard]] Where Find(DeviceAddress address, std::uint64_t bytes) const;
+
+ private:
+  using Ranges = std::map<std::uint64_t, std::uint64_t>;  // begin -> end
+  Status MapNew(DeviceAddress address, const std::shared_ptr<CudaPhysical>& p);
+  Status Clear(DeviceAddress address, std::uint64_t bytes);
+  [[nodiscard]] Status UseContext() const;
+  [[nodiscard]] Status CheckMapped(DeviceAddress address,
+                                   std::uint64_t bytes) const;
+
+  const Driver& driver_;
+  const CUdevice device_;
+  const CUcontext context_;
+  const std::uint64_t key_;
+  std::uint64_t base_ = 0;
+  std::uint64_t bytes_ = 0;
+  std::map<std::uint64_t, std::shared_ptr<CudaPhysical>> mapped_;
+  Ranges allocations_;
+  Ranges variables_;
+  Ranges host_;
+};
+
+}  // namespace pos::cuda_device
+
+#endif  // POS_CUDA_IMPL_DEVICE_CUDA_MEMORY_H_
