@@ -24,7 +24,6 @@ LONG = {
     "pos/cuda_impl/ptx/isa/load_store.cc":
         (450, "one table of loads and stores"),
     "pos/daemon/checkpoint.cc": (500, "one sequence of phases and its undoing"),
-    "pos/runner/controller_handle.cc": (450, "one request of posd's each"),
     "remoting/shim/api_context.cc": (550, "one function of the driver each"),
     "remoting/shim/api_module.cc": (500, "one function of the driver each"),
     "remoting/shim/client_control.cc":

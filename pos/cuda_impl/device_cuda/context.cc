@@ -114,6 +114,21 @@ Result<std::unique_ptr<DeviceModule>> CudaContext::LoadModule(
   return LoadCudaModule(core_, parts_.memory, image, error);
 }
 
+DeviceError CudaContext::SetLimit(DeviceLimit limit, std::uint64_t value,
+                                  ModulePlacer*, std::uint64_t* in_effect) {
+  const CUlimit name = limit == DeviceLimit::kStackBytes
+                           ? CU_LIMIT_STACK_SIZE
+                           : CU_LIMIT_MALLOC_HEAP_SIZE;
+  MutexLock use(&core_->use_mu);
+  if (!core_->Enter()) return core_->sticky.load(std::memory_order_acquire);
+  CUresult result = core_->driver.CtxSetLimit(name, value);
+  std::size_t now = 0;
+  if (result == CUDA_SUCCESS) result = core_->driver.CtxGetLimit(&now, name);
+  core_->EndsContext(result);
+  *in_effect = now;
+  return result;
+}
+
 Result<std::unique_ptr<DeviceContext>> NewCudaContext(
     const ContextParts& parts, std::shared_ptr<ContextCore> core) {
   auto context = std::make_unique<CudaContext>(parts, std::move(core));

@@ -129,6 +129,10 @@ class CudaContext : public DeviceContext {
   Result<std::unique_ptr<DeviceModule>> LoadModule(
       std::span<const std::byte> image, ModulePlacer* placer,
       DeviceError* error) override;
+  DeviceError SetLimit(DeviceLimit limit, std::uint64_t value,
+                       ModulePlacer* placer, std::uint64_t* in_effect) override;
+  // The heap is the driver's own: placed nowhere, so nothing to restore.
+  void RestoreHeap(DeviceAddress, std::uint64_t) override {}
   void NotifyIdle(std::uint64_t token) override {
     Pending pending;
     pending.token = token;

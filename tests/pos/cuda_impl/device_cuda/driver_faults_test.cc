@@ -78,6 +78,11 @@ int UseDevice(const char* library) {
     failed = failed || step->info().params_bytes != 8 ||
              step->info().attributes.empty() ||
              step->SetAttribute(8, 1024) != 0;
+    std::uint64_t stack_bytes = 0;
+    failed = failed ||
+             (*context)->SetLimit(DeviceLimit::kStackBytes, 4096, nullptr,
+                                  &stack_bytes) != 0 ||
+             stack_bytes != 4096;
     const auto* const params = reinterpret_cast<const std::byte*>(&at);
     failed =
         failed || (*stream)->Launch(step, {}, std::span(params, 8), 1) != 0;
