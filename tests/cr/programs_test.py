@@ -3,6 +3,7 @@
 programs_test.py plain_NAME       one program in the foreground, at every
                                   instruction-set level, and sanitized
 programs_test.py each_N           a quarter of the programs, once each
+programs_test.py heap_refused     nested: what cannot be saved
 programs_test.py newer_ptx        code for a device that is not there
 programs_test.py restore_NAME     one program at random points of its life
 """
@@ -114,6 +115,18 @@ def newer_ptx(test):
     test.check_idle(node)
 
 
+def heap_refused(test):
+    """What an image would not hold is refused, and the job goes on."""
+    node = test.node()
+    program = Program(test, "device_heap")
+    undisturbed = Undisturbed(node, program)
+    job = node.run(*program.command(undisturbed.iterations))
+    expect(node.wait_calls(job, max(1, undisturbed.calls // 4)), "it has ended")
+    node.cli_fails("checkpoint", job, code="INCOMPATIBLE")
+    node.finish_job(job, undisturbed.output)
+    test.check_idle(node)
+
+
 class TooShort(Failure):
     """The program goes so much faster than when it was measured (the machine
     was busy then) that no point was in time."""
@@ -195,6 +208,7 @@ def all_tests():
     tests = {name: make(name[len(kind):]) for name in sorted(set(names))
              for kind, make in kinds.items() if name.startswith(kind)}
     tests["newer_ptx"] = newer_ptx
+    tests["heap_refused"] = heap_refused
     for part in range(1, PARTS + 1):
         tests[f"each_{part}"] = each(part)
     return tests

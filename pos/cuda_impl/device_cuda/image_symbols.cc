@@ -181,6 +181,23 @@ std::vector<ImageVariable> CubinVariables(std::string_view elf) {
   return variables;
 }
 
+bool NamesHeap(std::string_view code, bool ptx) {
+  const auto in_name = [ptx](char c) {
+    return ptx ? IsNameChar(c) : c != '\0';
+  };
+  for (const std::string_view name : {"malloc", "free"}) {
+    for (std::size_t at = code.find(name); at != std::string_view::npos;
+         at = code.find(name, at + 1)) {
+      const std::size_t end = at + name.size();
+      if ((at == 0 || !in_name(code[at - 1])) &&
+          (end == code.size() || !in_name(code[end]))) {
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
 ImageSymbols ReadSymbols(std::span<const fatbin::Entry> entries) {
   ImageSymbols symbols;
   std::map<std::string, ImageVariable> by_name;
@@ -192,6 +209,7 @@ ImageSymbols ReadSymbols(std::span<const fatbin::Entry> entries) {
     const Result<std::string> code = fatbin::ReadCode(entry);
     if (!code.ok()) continue;
     const bool ptx = entry.kind == fatbin::EntryKind::kPtx;
+    symbols.uses_heap = symbols.uses_heap || NamesHeap(*code, ptx);
     for (ImageVariable& variable :
          ptx ? PtxVariables(*code) : CubinVariables(*code)) {
       ImageVariable& kept = by_name[variable.name];

@@ -26,6 +26,7 @@ struct ImageVariable {
 struct ImageSymbols {
   std::vector<ImageVariable> variables;                  // by name, each once
   std::map<std::string, std::vector<ParamInfo>> params;  // of cubins
+  bool uses_heap = false;  // some function may call malloc or free
 };
 
 // Of all entries, for whatever architecture: a name that is not in what the
@@ -34,6 +35,8 @@ ImageSymbols ReadSymbols(std::span<const fatbin::Entry> entries);
 
 // Variables of a PTX text (module scope, .global and .const, defined there).
 std::vector<ImageVariable> PtxVariables(std::string_view text);
+// Whether the text, or the cubin's table of names, has the name malloc or free.
+bool NamesHeap(std::string_view code, bool ptx);
 // Variables of a cubin: objects in .nv.global*, .nv.constant3*.
 std::vector<ImageVariable> CubinVariables(std::string_view elf);
 

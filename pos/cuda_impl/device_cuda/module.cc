@@ -175,6 +175,7 @@ DeviceFunction* CudaModule::FindFunction(std::string_view name) {
   if (it != functions_.end()) return it->second.get();
   FunctionInfo info;
   info.name = std::string(name);
+  info.uses_heap = symbols_.uses_heap;
   MutexLock use(&core_->use_mu);
   if (!core_->Enter()) return nullptr;
   CUfunction function = nullptr;

@@ -141,6 +141,13 @@ Status CudaExecutor::CheckSavable() const {
         " bytes of shared memory of its own (cuMemHostRegister), which an "
         "image does not hold");
   }
+  for (const Handle* handle : contexts_) {
+    const auto* object = static_cast<ContextObject*>(handle->object.get());
+    if (!object->heap_used || object->heap != 0) continue;
+    return Incompatible(
+        "a kernel that may call malloc or free was launched on a device whose "
+        "driver keeps the heap to itself: an image would not hold it");
+  }
   for (const auto& [id, handle] : physicals_) {
     const PhysicalObject* const object = PhysicalOf(handle);
     if (!object->memory->touched || memory_.IsMapped(id)) continue;

@@ -52,6 +52,16 @@ TEST(PtxVariables, SurvivesAnything) {
   EXPECT_THAT(PtxVariables(".global .u32 [4];"), IsEmpty());
 }
 
+TEST(NamesHeap, ByWholeNames) {
+  EXPECT_TRUE(NamesHeap("call.uni (r), malloc, (b);", true));
+  EXPECT_TRUE(NamesHeap("call free,(b);", true));
+  EXPECT_FALSE(NamesHeap("call my_malloc, (b); freely: free$", true));
+  EXPECT_TRUE(NamesHeap(std::string_view("a\0malloc\0b", 10), false));
+  EXPECT_FALSE(
+      NamesHeap(std::string_view("a\0xmalloc\0malloc2\0b", 19), false));
+  EXPECT_FALSE(NamesHeap("", true));
+}
+
 TEST(CubinVariables, FindsObjectsOfACubin) {
   std::ifstream in(POS_FATBIN_DATA "/sm90.cubin", std::ios::binary);
   std::string elf(std::istreambuf_iterator<char>(in), {});
