@@ -29,7 +29,7 @@ OPTIONS = {
     # Kernels that wait for a later call nearly all the time: such a program
     # comes to rest at few instants, so many are tried, each for a short time.
     "thread_streams": {"quiesce.drain_ms": "30ms", "quiesce.backoff_ms": "1ms",
-                       "quiesce.retries": 9},
+                       "quiesce.retries": 60},
 }
 
 
