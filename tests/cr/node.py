@@ -167,8 +167,10 @@ class Node:
         environment.pop("POS_SOCKET", None)
         if not NESTED:  # else it is what posd's driver connects to
             environment.pop("POS_ATTACH", None)
-        if cuda_runtime():
-            environment["LD_LIBRARY_PATH"] = cuda_runtime()
+        if cuda_runtime():  # the driver may lie where the caller looks
+            own = environment.get("LD_LIBRARY_PATH") if not NESTED else None
+            environment["LD_LIBRARY_PATH"] = ":".join(
+                filter(None, (cuda_runtime(), own)))
         environment.update(more)
         return environment
 
