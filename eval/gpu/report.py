@@ -153,10 +153,12 @@ def markdown(result):
 
 
 def write(directory, result):
-    """result.json and result.md, each whole or not there."""
+    """result.json and result.md, each whole or not there. Where POS lies on
+    that machine is of no use elsewhere: it is called BUILD."""
     os.makedirs(directory, exist_ok=True)
     for name, text in (("result.json", json.dumps(result, indent=1) + "\n"),
                        ("result.md", markdown(result))):
+        text = text.replace(result["build"], "BUILD")
         path = os.path.join(directory, name)
         with open(path + ".partial", "w") as f:
             f.write(text)
