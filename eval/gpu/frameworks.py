@@ -58,8 +58,11 @@ def under_pos(session, node, argv, data, timeout_s, env=None):
 
 
 def interrupted(session, node, argv, want, mark, data, env=None):
-    """Checkpointed in the middle with --stop, restored: the same output."""
-    session.needs_criu()
+    """Checkpointed in the middle with --stop, restored: the same output. The
+    rest of the step counts also where that cannot be."""
+    if session.criu is not None:
+        data["restored_output"] = f"not run: no CRIU here: {session.criu}"
+        return
     job = session.pos_json(node, "run", "--detach", "--name", "middle", "--",
                            *argv, env=env)["job"]
     log = os.path.join(node.state, "jobs", job, "output.log")

@@ -127,6 +127,9 @@ def markdown(result):
               "| step | result | s | why |", "|---|---|---|---|"]
     lines += [f"| {s['step']} | {s['status']} | {s['seconds']:.1f} "
               f"| {cell(s['why'])} |" for s in result["steps"]]
+    lines += ["", *(f"{s['step']}, restored in the middle: "
+                    + cell(s["data"]["restored_output"]) + "  "
+                    for s in result["steps"] if "restored_output" in s["data"])]
     lines += ["", "The project's targets:", "",
               "| what | target | measured | |", "|---|---|---|---|"]
     lines += ["| " + " | ".join(map(cell, row)) + " |"

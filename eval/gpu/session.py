@@ -84,8 +84,13 @@ class Session:
                 type(error).__name__ + ": ")
             result.update(status=FAILED, why=f"{kind}{error}"[:2000])
         finally:
-            self.close_nodes(result)
             self.step_ends = self.ends
+            try:
+                self.close_nodes(result)
+            except Exception as error:
+                result.update(status=FAILED, why=f"{result['why']} (its end: "
+                              f"{error})")
+                self.nodes = []
         result["seconds"] = round(time.monotonic() - started, 2)
         print(f"   {result['status']} {result['why']}", flush=True)
         self.after_step()
@@ -98,8 +103,7 @@ class Session:
         timeout_s = max(0.1, min(timeout_s, self.left()))
         started = time.monotonic()
         argv = [str(a) for a in argv]
-        environment = self.environment()
-        environment.update(env or {})
+        environment = {**os.environ, **(env or {})}
         timed_out = False
         try:
             process = subprocess.Popen(
@@ -129,14 +133,6 @@ class Session:
             entry["output_tail"] = (done.out[-TAIL:] + done.err[-TAIL:])
         self.commands.append(entry)
         return done
-
-    def environment(self):
-        from node import cuda_runtime  # reads POS_BUILD when imported
-        environment = dict(os.environ)
-        if cuda_runtime() and self.kind != "nested":
-            environment["LD_LIBRARY_PATH"] = ":".join(filter(None, (
-                cuda_runtime(), environment.get("LD_LIBRARY_PATH"))))
-        return environment
 
     def needs_native(self):
         if self.native is not None:
@@ -199,6 +195,14 @@ class Session:
 
     def close(self):
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def with_runtime():
+    """The environment of programs with the toolkit's shared runtime. For them
+    alone: PyTorch brings libraries of its own, which must not be hidden."""
+    from node import cuda_runtime  # reads POS_BUILD when imported
+    return {"LD_LIBRARY_PATH": ":".join(filter(None, (
+        os.environ.get("LD_LIBRARY_PATH"), cuda_runtime())))}
 
 
 def is_refusal(line):

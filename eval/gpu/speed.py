@@ -202,7 +202,7 @@ def one_driver_checkpoint(session, gib):
         process = subprocess.Popen(
             [program, "1000000"], stdin=subprocess.DEVNULL, stdout=out,
             stderr=subprocess.STDOUT,
-            env={**session.environment(), **resident(gib)})
+            env={**os.environ, **resident(gib)})
     try:
         wait_lines(log, 2, lambda: process.poll() is None,
                    min(60, session.left()))
