@@ -40,8 +40,11 @@ class Done:
     def why(self):
         if self.timed_out:
             return f"ended after {self.seconds:.0f} s"
-        last = (self.err.strip() or self.out.strip()).splitlines()[-1:]
-        return f"exit status {self.status}: {''.join(last)[:300]}"
+        if self.status < 0:
+            return f"ended by signal {-self.status}"
+        lines = (self.err.strip() or self.out.strip()).splitlines()
+        errors = [line for line in lines if "Error:" in line]
+        return f"exit status {self.status}: {''.join((errors or lines)[-1:])[:300]}"
 
 
 class Session:
