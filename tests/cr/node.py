@@ -21,6 +21,8 @@ BIN = os.path.join(BUILD, "bin")
 PROGRAMS = os.path.join(BUILD, "programs")
 # Options of posd's when it is the outer one of two (scripts/nested --around).
 NESTED = os.environ.get("POS_NESTED_SET", "").splitlines()
+# The same for any other device than the default one, one name=value a line.
+EXTRA = os.environ.get("POS_TEST_SET", "").splitlines()
 SANITIZED = os.environ.get("POS_SANITIZED_BUILD") or None
 LONG = os.environ.get("POS_LONG", "") not in ("", "0")
 
@@ -167,15 +169,17 @@ class Node:
         environment.pop("POS_SOCKET", None)
         if not NESTED:  # else it is what posd's driver connects to
             environment.pop("POS_ATTACH", None)
-        if cuda_runtime():
-            environment["LD_LIBRARY_PATH"] = cuda_runtime()
+        if cuda_runtime():  # the driver may lie where the caller looks
+            own = environment.get("LD_LIBRARY_PATH") if not NESTED else None
+            environment["LD_LIBRARY_PATH"] = ":".join(
+                filter(None, (cuda_runtime(), own)))
         environment.update(more)
         return environment
 
     def start(self):
         argv = [os.path.join(self.bin, "posd"), "--state-dir", self.state,
                 "--socket", self.socket]
-        for line in NESTED:
+        for line in NESTED + EXTRA:
             argv += ["--set", line]
         for name, value in self.options.items():
             argv += ["--set", f"{name}={value}"]

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes a bundle, unpacks it elsewhere and uses it while the build tree and the
-# sources cannot be seen: conformance, programs, a checkpoint with its restore,
-# and a program through the nested stack.
+# sources cannot be seen: conformance, programs, a checkpoint with its restore, a
+# program through the nested stack, and eval/gpu/run_all.
 #
 # usage: bundle_test.sh SOURCE BUILD
 set -eu
@@ -31,6 +31,10 @@ python3 tests/cr/programs_test.py restore_vector_add || status=$?
 # The bundle brings CRIU: that it is missing is a failure here.
 [ $status = 0 ] || { echo "restore: exit status $status"; exit 1; }
 scripts/nested -- programs/vector_add 2 | grep -q PASS
+unset POS_BUILD # run_all finds the bundle that it lies in
+eval/gpu/run_all --quick --kind sim --out "$1/results" check programs overhead ||
+  { cat "$1/results/result.md"; exit 1; }
+grep -q "pos_commit: $(cat COMMIT)" "$1/results/result.md"
 END
 unshare --mount --propagation private sh "$dir/inside.sh" "$dir" "$source" \
   "$build"

@@ -1,5 +1,8 @@
-// The conformance suite's cuda device without a GPU: its driver is POS's own
+// The conformance suite's cuda device. Without a GPU its driver is POS's own
 // client library, whose session is on a simulated device in another process.
+// POS_CONFORMANCE_DRIVER in the environment names a GPU's driver instead
+// ("default": libcuda.so.1 as the loader finds it); there is no other process
+// then.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -9,6 +12,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <cstdlib>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -66,17 +70,27 @@ class Inner {
 class CudaHarness : public Harness {
  public:
   CudaHarness() {
-    Inner::Start();
-    const SessionOptions inner = NestedOptions();
     cuda_device::CudaOptions options;
-    options.driver_library = Beside("../lib/pos/libcuda.so.1");
-    options.arena_base = inner.layout.PartBase(0);
-    options.arena_bytes = inner.layout.BlockBytes();
+    const char* driver = std::getenv("POS_CONFORMANCE_DRIVER");
+    if (driver != nullptr) {
+      const std::string library = driver;
+      options.driver_library = library == "default" ? "" : library;
+    } else {
+      Inner::Start();
+      const SessionOptions inner = NestedOptions();
+      options.driver_library = Beside("../lib/pos/libcuda.so.1");
+      options.arena_base = inner.layout.PartBase(0);
+      options.arena_bytes = inner.layout.BlockBytes();
+    }
     next_ = options.arena_base;
     end_ = next_ + options.arena_bytes;
     auto device = cuda_device::NewCudaDevice(options);
     EXPECT_TRUE(device.ok()) << device.status().ToString();
     if (device.ok()) device_ = *std::move(device);
+    if (driver != nullptr && device_ != nullptr) {
+      memory_bytes_ = device_->info().memory_bytes / Device::kMapGranularity *
+                      Device::kMapGranularity;
+    }
   }
   ~CudaHarness() override {
     device_.reset();
@@ -102,7 +116,7 @@ class CudaHarness : public Harness {
     host_.emplace_back(memory, bytes);
     return memory;
   }
-  std::uint64_t memory_bytes() override { return kNestedMemoryBytes; }
+  std::uint64_t memory_bytes() override { return memory_bytes_; }
   bool exact_bounds() override { return false; }
   bool reports_output() override { return false; }
 
@@ -110,6 +124,7 @@ class CudaHarness : public Harness {
   std::unique_ptr<Device> device_;
   DeviceAddress next_ = 0;
   DeviceAddress end_ = 0;
+  std::uint64_t memory_bytes_ = kNestedMemoryBytes;
   std::vector<UniqueFd> files_;
   std::vector<std::pair<void*, std::size_t>> host_;
 };
