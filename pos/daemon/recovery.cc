@@ -189,7 +189,10 @@ std::vector<JobSession> Supervisor::RecoverSessions(
       }
       session.runner = it->runner;
       session.runner->set_devices(record.devices);
-      session.ready = it->state.phase() == runner::State::SERVING;
+      // Quiesced without a posd: the client has yet to answer a detach that was
+      // given up; the runner tells how.
+      session.ready = it->state.phase() == runner::State::SERVING ||
+                      it->state.phase() == runner::State::QUIESCED;
       if (it->state.verdict_address() != 0) {
         session.record.verdict_address = it->state.verdict_address();
         session.record.client_ns_pid = it->state.client_ns_pid();

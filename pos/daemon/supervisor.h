@@ -37,6 +37,7 @@ struct SupervisorTunables {
   std::uint32_t write_depth = 4;
   bool incremental = true;
   QuiescePlan quiesce;
+  std::uint64_t detach_ms = 10'000;
   std::uint64_t criu_dump_ms = 300'000;
   std::uint64_t criu_restore_ms = 300'000;
   std::uint64_t stop_grace_ms = 10'000;
@@ -197,6 +198,9 @@ class Supervisor : public ControlApi {
   // Tells a detached client to come back: a fresh token, written into it.
   Status WriteVerdict(const JobPtr& job, const JobSession& session,
                       std::uint32_t epoch);
+  // The same for one that left for a checkpoint that was given up meanwhile.
+  void AnswerLate(const JobPtr& job, const JobSession& session,
+                  std::uint32_t epoch);
   // When the first and the last process came back (CLOCK_MONOTONIC).
   struct ReturnTimes {
     std::uint64_t first_ns = 0;

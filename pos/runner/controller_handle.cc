@@ -18,7 +18,7 @@ namespace pos {
 namespace {
 
 constexpr int kGateMs = 5000;     // the client gives up after 3 s
-constexpr int kDetachMs = 10000;  // likewise
+constexpr int kDetachMs = 10000;  // likewise, unless posd says otherwise
 
 Result<ckpt::PackId> PackIdOf(const std::string& bytes) {
   ckpt::PackId id;
@@ -254,6 +254,7 @@ Status Controller::HandleLoad(const runner::Load& request,
 
 Status Controller::HandleQuiesce(const runner::Quiesce& request,
                                  runner::FromRunner* reply) {
+  if (detach_late_) return Busy("the client stands still in a detach");
   if (phase_ != runner::State::SERVING) return NotReady("no client is served");
   epoch_ = request.epoch();
   runner::Quiesced* const out = reply->mutable_quiesced();
@@ -298,9 +299,13 @@ Status Controller::HandleQuiesce(const runner::Quiesce& request,
 
 Status Controller::HandleDetach(const runner::Detach& request) {
   if (phase_ != runner::State::QUIESCED) return NotReady("not quiesced");
+  if (detach_late_) return Busy("the client stands still in a detach");
   POS_RETURN_IF_ERROR(
       link_.Send(wire::SessionRecordType::kDetach, request.epoch()));
-  switch (link_.WaitAnswer(request.epoch(), kDetachMs)) {
+  const int limit_ms = request.timeout_ms() == 0
+                           ? kDetachMs
+                           : static_cast<int>(request.timeout_ms());
+  switch (link_.WaitAnswer(request.epoch(), limit_ms)) {
     case ClientLink::Event::kDetached:
       phase_ = runner::State::DETACHED;
       return {};
@@ -311,6 +316,8 @@ Status Controller::HandleDetach(const runner::Detach& request) {
       OnClientEnded("it closed its connection");
       return Closed("the client is gone");
     default:
+      epoch_ = request.epoch();
+      detach_late_ = true;
       return Timeout("the client did not detach");
   }
 }
@@ -379,10 +386,27 @@ void Controller::EndSave() {
 }
 
 Status Controller::HandleResume(const runner::Resume&) {
+  if (detach_late_) {
+    resume_late_ = true;
+    if (phase_ == runner::State::DETACHED) OnLateAnswer();
+    return {};
+  }
   if (phase_ != runner::State::QUIESCED) return NotReady("not quiesced");
   session_->Resume();
   phase_ = runner::State::SERVING;
   return link_.Send(wire::SessionRecordType::kUngate, epoch_);
+}
+
+void Controller::OnLateAnswer() {
+  if (!resume_late_) return;  // posd asks in a moment
+  if (phase_ == runner::State::DETACHED) {
+    SendEvent(runner::Event::DETACHED_LATE, "");
+    return;
+  }
+  detach_late_ = resume_late_ = false;
+  // A connection that has failed is found by Round.
+  HandleResume({}).IgnoreError();
+  SendEvent(runner::Event::RESUMED, "");
 }
 
 }  // namespace pos

@@ -7,7 +7,7 @@ import signal
 import time
 
 from harness import (LONG, CliError, Failure, descendants, expect,
-                     expect_equal, main, needs_criu, needs_root, send_signal,
+                     expect_equal, main, needs_criu, needs_root, read_text, send_signal,
                      wait_until)
 from programs import Program, Undisturbed, checkpoint, expect_whole, start
 
@@ -112,6 +112,39 @@ def runner_killed(test):
     for runner in processes("pos-runner"):  # the warm one
         send_signal(runner, signal.SIGKILL)
     still_works(node, program, undisturbed)
+    test.check_idle(node)
+
+
+def detached_late(test):
+    """The program stands still again and again while it is to detach, and posd
+    gives up: it is called back when it has detached at last."""
+    node, program, undisturbed = prepare(
+        test, "vector_add", 2.5, options={"quiesce.detach_ms": "1ms"})
+    job = start(node, program, undisturbed, 0.02)
+    pid = session_pid(node, job)
+    late = 0
+    for _ in range(4 * ROUNDS):
+        attempt = node.begin("checkpoint", job)
+        while not attempt.ended():
+            send_signal(pid, signal.SIGSTOP)
+            time.sleep(test.random.random() * 0.02)
+            send_signal(pid, signal.SIGCONT)
+            time.sleep(test.random.random() * 0.005)
+        try:
+            node.cli("images", "rm", attempt.result()["image"])
+        except CliError as error:
+            if node.state_of(job) != "running":
+                break
+            # Signals disturb CRIU, too.
+            expect(error.code in ("TIMEOUT", "BUSY", "CRIU"), f"{error}")
+            late += "did not detach" in str(error)
+        before = node.calls(job)
+        if before is None or not node.wait_calls(job, before + 1, 20):
+            break
+    node.finish_job(job, undisturbed.output)
+    called_back = read_text(node.log).count("late was called back")
+    test.note(f"{late} late, {called_back} called back")
+    expect(late > 0, "no detach was late")
     test.check_idle(node)
 
 
@@ -386,7 +419,7 @@ TESTS = {f.__name__: f for f in (
     client_killed, runner_killed, pos_job_killed, pos_cli_killed,
     posd_killed_idle, posd_killed_in_checkpoint, posd_killed_in_stop,
     posd_killed_in_restore, pos_job_killed_in_restore,
-    runner_killed_in_restore, keep_jobs)}
+    runner_killed_in_restore, keep_jobs, detached_late)}
 
 if __name__ == "__main__":
     main(TESTS)
