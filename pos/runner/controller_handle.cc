@@ -3,6 +3,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <functional>
@@ -239,14 +240,17 @@ Status Controller::HandleLoad(const runner::Load& request,
     files.packs.emplace_back(id,
                              std::move(fds[2 + static_cast<std::size_t>(i)]));
   }
-  for (int i = 0; i < request.granted_bytes_size(); ++i) {
-    ledger_->SetGranted(i, request.granted_bytes(i));
-  }
   POS_RETURN_IF_ERROR(
       MakeSession(request.session(), request.job(), std::move(fds[0])));
   POS_RETURN_IF_ERROR(DropPrivileges(request.uid(), request.gid()));
   POS_ASSIGN_OR_RETURN(const std::uint64_t bytes,
                        ckpt::LoadSession(session_.get(), std::move(files)));
+  // Loading takes nothing; from here on the session does.
+  const int granted =
+      std::min(request.granted_bytes_size(), static_cast<int>(devices_.size()));
+  for (int i = 0; i < granted; ++i) {
+    ledger_->SetGranted(i, request.granted_bytes(i), session_->TakenBytes(i));
+  }
   reply->mutable_loaded()->set_bytes(bytes);
   phase_ = runner::State::LOADED;
   return {};
