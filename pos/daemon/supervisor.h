@@ -14,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -130,6 +131,14 @@ class Supervisor : public ControlApi {
   void SweepHostFiles() POS_EXCLUDES(mu_);
   void RecoverJob(const std::string& name,
                   std::vector<RunnerPool::Found>* runners);
+  // A job whose record is damaged. If it has ended, its directory is set aside,
+  // for somebody to look at; else it runs on, and nobody gets its name, and so
+  // its directory, until a posd finds that it has ended.
+  void RecoverUnreadable(const std::string& name,
+                         std::vector<RunnerPool::Found>* runners)
+      POS_EXCLUDES(mu_);
+  // To <state>/unreadable.
+  Status SetAside(const std::string& name);
   // The job ended while no posd was there.
   void RecordEndWithoutPosJob(const JobPtr& job);
   // The job's pos-job has answered; `lost`: sessions without a runner.
@@ -249,6 +258,8 @@ class Supervisor : public ControlApi {
   Mutex mu_;
   SupervisorTunables tunables_ POS_GUARDED_BY(mu_);
   std::map<std::string, JobPtr> jobs_ POS_GUARDED_BY(mu_);
+  // Names of jobs that run, or may, and whose records cannot be read.
+  std::set<std::string> unreadable_ POS_GUARDED_BY(mu_);
   // Sessions whose client was told to come back.
   struct Expected {
     wire::Token token;
