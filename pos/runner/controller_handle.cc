@@ -389,28 +389,4 @@ void Controller::EndSave() {
   save_request_ = 0;
 }
 
-Status Controller::HandleResume(const runner::Resume&) {
-  if (detach_late_) {
-    resume_late_ = true;
-    if (phase_ == runner::State::DETACHED) OnLateAnswer();
-    return {};
-  }
-  if (phase_ != runner::State::QUIESCED) return NotReady("not quiesced");
-  session_->Resume();
-  phase_ = runner::State::SERVING;
-  return link_.Send(wire::SessionRecordType::kUngate, epoch_);
-}
-
-void Controller::OnLateAnswer() {
-  if (!resume_late_) return;  // posd asks in a moment
-  if (phase_ == runner::State::DETACHED) {
-    SendEvent(runner::Event::DETACHED_LATE, "");
-    return;
-  }
-  detach_late_ = resume_late_ = false;
-  // A connection that has failed is found by Round.
-  HandleResume({}).IgnoreError();
-  SendEvent(runner::Event::RESUMED, "");
-}
-
 }  // namespace pos
