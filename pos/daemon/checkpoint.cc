@@ -263,8 +263,11 @@ Status CheckpointRun::Detach() {
   POS_RETURN_IF_ERROR(Report("detach"));
   runner::ToRunner request;
   request.mutable_detach()->set_epoch(epoch_);
+  request.mutable_detach()->set_timeout_ms(
+      static_cast<std::uint32_t>(tunables_.detach_ms));
   return ForEach([&](Member* member) {
-    POS_RETURN_IF_ERROR(CallRunner(member, request, {}, kRunnerMs));
+    POS_RETURN_IF_ERROR(
+        CallRunner(member, request, {}, tunables_.detach_ms + kRunnerMs));
     member->detached = true;
     return Status();
   });

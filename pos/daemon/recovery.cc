@@ -7,6 +7,8 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstdio>
 #include <set>
 
 #include "pos/base/files.h"
@@ -47,13 +49,22 @@ void Supervisor::SweepHostFiles() {
       }
     }
   }
+  // Of jobs whose records cannot be read: the file's name tells.
+  const auto kept = [this](const std::string& file) {
+    MutexLock lock(&mu_);
+    return std::any_of(unreadable_.begin(), unreadable_.end(),
+                       [&](const std::string& job) {
+                         return file.find("-" + job + "-") != std::string::npos;
+                       });
+  };
   const std::string prefix = HostFilePrefix();
   const Result<std::vector<std::string>> names =
       ListDirectory(options_.host_file_dir);
   if (!names.ok()) return;
   for (const std::string& name : *names) {
     const std::string path = JoinPath(options_.host_file_dir, name);
-    if (!name.starts_with(prefix) || known.contains(path)) continue;
+    if (!name.starts_with(prefix) || known.contains(path) || kept(name))
+      continue;
     POS_LOG(kInfo, "a file without a session is removed", {{"file", path}});
     RemoveFile(path).IgnoreError();
   }
@@ -66,8 +77,12 @@ void Supervisor::RecoverJob(const std::string& name,
   Result<JobRecord> record =
       text.ok() ? DecodeJobRecord(*text) : Result<JobRecord>(text.status());
   if (!record.ok() || record->name != name) {
-    POS_LOG(kError, "a job's journal cannot be read",
-            {{"job", name}, {"why", record.status().ToString()}});
+    // Without one, nothing was started: posd ended before it wrote the first.
+    if (text.ok() || text.status().code() != Code::kNoSuch) {
+      POS_LOG(kError, "a job's journal cannot be read",
+              {{"job", name}, {"why", record.status().ToString()}});
+      RecoverUnreadable(name, runners);
+    }
     return;
   }
   const JobPtr job = std::make_shared<Job>(*record, JobDirectory(name));
@@ -88,6 +103,46 @@ void Supervisor::RecoverJob(const std::string& name,
   const job::Hello hello = (*client)->hello();
   job->SetClient(std::move(*client));
   TakeOver(job, *record, hello, lost);
+}
+
+void Supervisor::RecoverUnreadable(const std::string& name,
+                                   std::vector<RunnerPool::Found>* runners) {
+  Result<std::unique_ptr<job::JobClient>> client =
+      job::JobClient::Connect(JobDirectory(name), {});
+  const Code code = client.ok() ? Code::kOk : client.status().code();
+  const bool ended = client.ok()
+                         ? (*client)->hello().has_ended()
+                         : code == Code::kNoSuch || code == Code::kClosed;
+  if (ended) {
+    if (client.ok()) (*client)->AckExit().IgnoreError();
+    const Status status = SetAside(name);
+    if (status.ok()) return;
+    POS_LOG(kError, "a job's directory could not be set aside",
+            {{"job", name}, {"why", status.ToString()}});
+  } else {
+    POS_LOG(kError, "the job runs on unmanaged, its name stays taken",
+            {{"job", name}, {"directory", JobDirectory(name)}});
+    std::erase_if(*runners, [&](const RunnerPool::Found& found) {
+      return found.state.job() == name;
+    });
+  }
+  MutexLock lock(&mu_);
+  unreadable_.insert(name);
+}
+
+Status Supervisor::SetAside(const std::string& name) {
+  const std::string top = JoinPath(options_.state_dir, "unreadable");
+  POS_RETURN_IF_ERROR(pos::MakeDirectories(top, 0700));
+  std::string to = JoinPath(top, name);
+  for (int n = 2; PathExists(to); ++n) {
+    to = JoinPath(top, name + "-" + std::to_string(n));
+  }
+  if (::rename(JobDirectory(name).c_str(), to.c_str()) != 0) {
+    return ErrnoStatus(errno, to);
+  }
+  POS_LOG(kWarning, "the directory of an ended job was set aside",
+          {{"job", name}, {"directory", to}});
+  return {};
 }
 
 void Supervisor::RecordEndWithoutPosJob(const JobPtr& job) {
@@ -189,7 +244,10 @@ std::vector<JobSession> Supervisor::RecoverSessions(
       }
       session.runner = it->runner;
       session.runner->set_devices(record.devices);
-      session.ready = it->state.phase() == runner::State::SERVING;
+      // Quiesced without a posd: the client has yet to answer a detach that was
+      // given up; the runner tells how.
+      session.ready = it->state.phase() == runner::State::SERVING ||
+                      it->state.phase() == runner::State::QUIESCED;
       if (it->state.verdict_address() != 0) {
         session.record.verdict_address = it->state.verdict_address();
         session.record.client_ns_pid = it->state.client_ns_pid();

@@ -31,6 +31,7 @@ SupervisorTunables TunablesOf(const conf::Config& config) {
   t.quiesce.first_drain_ms = config.quiesce_first_drain_ms();
   t.quiesce.drain_ms = config.quiesce_drain_ms();
   t.quiesce.retries = static_cast<std::uint32_t>(config.quiesce_retries());
+  t.detach_ms = config.quiesce_detach_ms();
   t.quiesce.backoff_ms = config.quiesce_backoff_ms();
   t.criu_dump_ms = config.criu_dump_timeout_ms();
   t.criu_restore_ms = config.criu_restore_timeout_ms();

@@ -14,6 +14,7 @@
 #include "pos/base/files.h"
 #include "pos/base/log.h"
 #include "pos/daemon/build_id.h"
+#include "pos/daemon/shim_install.h"
 
 namespace pos {
 namespace {
@@ -67,18 +68,7 @@ Status Supervisor::MakeDirectories() {
 Status Supervisor::InstallShim() {
   POS_ASSIGN_OR_RETURN(const std::string id, ElfBuildId(options_.shim));
   shim_dir_ = JoinPath(JoinPath(options_.state_dir, "shim"), id);
-  const std::string library = JoinPath(shim_dir_, "libcuda.so.1");
-  if (PathExists(library)) return {};
-  POS_RETURN_IF_ERROR(pos::MakeDirectories(shim_dir_, 0755));
-  POS_ASSIGN_OR_RETURN(const std::string content,
-                       ReadWholeFile(options_.shim, 256u << 20));
-  POS_RETURN_IF_ERROR(ReplaceFile(library, content, 0755));
-  // Some programs ask for the name without a version.
-  const std::string plain = JoinPath(shim_dir_, "libcuda.so");
-  if (::symlink("libcuda.so.1", plain.c_str()) != 0 && errno != EEXIST) {
-    return ErrnoStatus(errno, plain);
-  }
-  return {};
+  return InstallShimFiles(options_.shim, shim_dir_);
 }
 
 Status Supervisor::ListenForAttaches() {

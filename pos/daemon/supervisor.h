@@ -14,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -37,6 +38,7 @@ struct SupervisorTunables {
   std::uint32_t write_depth = 4;
   bool incremental = true;
   QuiescePlan quiesce;
+  std::uint64_t detach_ms = 10'000;
   std::uint64_t criu_dump_ms = 300'000;
   std::uint64_t criu_restore_ms = 300'000;
   std::uint64_t stop_grace_ms = 10'000;
@@ -129,6 +131,14 @@ class Supervisor : public ControlApi {
   void SweepHostFiles() POS_EXCLUDES(mu_);
   void RecoverJob(const std::string& name,
                   std::vector<RunnerPool::Found>* runners);
+  // A job whose record is damaged. If it has ended, its directory is set aside,
+  // for somebody to look at; else it runs on, and nobody gets its name, and so
+  // its directory, until a posd finds that it has ended.
+  void RecoverUnreadable(const std::string& name,
+                         std::vector<RunnerPool::Found>* runners)
+      POS_EXCLUDES(mu_);
+  // To <state>/unreadable.
+  Status SetAside(const std::string& name);
   // The job ended while no posd was there.
   void RecordEndWithoutPosJob(const JobPtr& job);
   // The job's pos-job has answered; `lost`: sessions without a runner.
@@ -197,6 +207,9 @@ class Supervisor : public ControlApi {
   // Tells a detached client to come back: a fresh token, written into it.
   Status WriteVerdict(const JobPtr& job, const JobSession& session,
                       std::uint32_t epoch);
+  // The same for one that left for a checkpoint that was given up meanwhile.
+  void AnswerLate(const JobPtr& job, const JobSession& session,
+                  std::uint32_t epoch);
   // When the first and the last process came back (CLOCK_MONOTONIC).
   struct ReturnTimes {
     std::uint64_t first_ns = 0;
@@ -245,6 +258,8 @@ class Supervisor : public ControlApi {
   Mutex mu_;
   SupervisorTunables tunables_ POS_GUARDED_BY(mu_);
   std::map<std::string, JobPtr> jobs_ POS_GUARDED_BY(mu_);
+  // Names of jobs that run, or may, and whose records cannot be read.
+  std::set<std::string> unreadable_ POS_GUARDED_BY(mu_);
   // Sessions whose client was told to come back.
   struct Expected {
     wire::Token token;

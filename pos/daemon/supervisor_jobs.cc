@@ -80,9 +80,11 @@ Result<Supervisor::JobPtr> Supervisor::NewJob(JobRecord record,
     if (shutting_down_) return Closed("posd is ending");
     for (int n = 2;; ++n) {
       const auto it = jobs_.find(record.name);
-      if (it == jobs_.end()) break;
-      const JobRecord old = it->second->record();
-      if (!old.alive() && (record.uid == 0 || old.uid == record.uid) &&
+      const bool reserved = unreadable_.contains(record.name);
+      if (it == jobs_.end() && !reserved) break;
+      const JobRecord old = reserved ? JobRecord() : it->second->record();
+      if (!reserved && !old.alive() &&
+          (record.uid == 0 || old.uid == record.uid) &&
           (policy == NamePolicy::kExact ||
            (policy == NamePolicy::kContinue && old.lineage == record.lineage &&
             old.uid == record.uid && LogBytes(*it->second) >= log_bytes))) {

@@ -6,6 +6,7 @@
 
 #include "pos/base/clock.h"
 #include "pos/base/files.h"
+#include "pos/base/log.h"
 #include "pos/base/process.h"
 #include "pos/daemon/supervisor.h"
 
@@ -18,6 +19,9 @@ constexpr std::uint64_t kReturnSliceMs = 50;
 // A session that is gone while its process still runs: the process is just
 // ending, or the runner has died, which this tells from that.
 constexpr std::uint64_t kGoneNs = 1'000'000'000;
+// pos-job writes the word at once unless it is being replaced or is ending.
+constexpr int kLateTries = 3;
+constexpr std::uint64_t kLatePauseNs = 100'000'000;
 
 }  // namespace
 
@@ -85,6 +89,23 @@ Status Supervisor::BringBack(const JobPtr& job,
   }
   if (times->first_ns == 0) times->first_ns = times->last_ns = MonotonicNs();
   return {};
+}
+
+void Supervisor::AnswerLate(const JobPtr& job, const JobSession& session,
+                            std::uint32_t epoch) {
+  Status status;
+  for (int i = 0; i < kLateTries; ++i) {
+    status = WriteVerdict(job, session, epoch);
+    if (status.ok() || !job->record().alive()) break;
+    SleepNs(kLatePauseNs);
+  }
+  if (status.ok()) {
+    POS_LOG(kInfo, "a client that detached late was called back",
+            {{"job", job->name()}, {"session", session.record.session}});
+  } else {
+    POS_LOG(kError, "a client that detached late could not be called back",
+            {{"job", job->name()}, {"why", status.ToString()}});
+  }
 }
 
 bool Supervisor::ProcessRuns(const JobPtr& job, pid_t ns_pid) {

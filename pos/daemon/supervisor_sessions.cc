@@ -283,6 +283,9 @@ void Supervisor::OnRunnerEvent(const std::shared_ptr<Runner>& runner,
           job->NoteReturn(number, event.at_ns());
         }
         break;
+      case runner::Event::DETACHED_LATE:
+        AnswerLate(job, found->second, event.epoch());
+        break;
       case runner::Event::CLIENT_GONE:
       case runner::Event::MALFORMED:
         POS_LOG(

@@ -95,7 +95,9 @@ ClientLink::Event ClientLink::Read() {
   UniqueFd file;
   do {
     n = ReceiveWithFd(socket_.get(), &record, sizeof(record), &file);
-  } while (n < 0 && errno == EINTR);
+    // ECONNRESET: the other side closed with something of ours unread. It is
+    // told once, before what the other side said last.
+  } while (n < 0 && (errno == EINTR || errno == ECONNRESET));
   if (n < 0 && errno == EAGAIN) return Event::kNone;
   if (n <= 0) {
     socket_.Reset();

@@ -67,6 +67,8 @@ class ClientLink {
   [[nodiscard]] std::uint64_t client_pid() const { return client_pid_; }
   // From the latest kRefusing: calls that were still inside.
   [[nodiscard]] std::uint64_t inside() const { return inside_; }
+  // Of the request that the latest record answers.
+  [[nodiscard]] std::uint32_t answered_epoch() const { return answered_epoch_; }
   void Close() { socket_.Reset(); }
 
  private:

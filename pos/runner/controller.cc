@@ -120,6 +120,8 @@ void Controller::OnListener() {
             {{"uid", peer.ok() ? static_cast<int>(peer->uid) : -1}});
     return;
   }
+  // The one before is gone, whether or not its end has been seen.
+  if (posd_ != nullptr && phase_ != runner::State::WARM) LosePosd();
   {
     MutexLock lock(&posd_mu_);
     posd_ = std::make_unique<ControlChannel>(std::move(*fd));
@@ -150,6 +152,7 @@ void Controller::OnClientEvent(ClientLink::Event event) {
         started_ = true;
       }
       phase_ = runner::State::SERVING;
+      detach_late_ = resume_late_ = false;
       if (!link_.Send(wire::SessionRecordType::kUngate, epoch_).ok()) return;
       SendEvent(runner::Event::RESUMED, "");
       return;
@@ -163,12 +166,46 @@ void Controller::OnClientEvent(ClientLink::Event event) {
       return;
     case ClientLink::Event::kDetached:
       phase_ = runner::State::DETACHED;
+      if (detach_late_) OnLateAnswer();
+      return;
+    case ClientLink::Event::kRefusing:
+      if (detach_late_ && link_.answered_epoch() == epoch_) {
+        if (resume_late_) {
+          OnLateAnswer();
+        } else {
+          detach_late_ =
+              false;  // gated and attached, as if it had been in time
+        }
+      }
       return;
     case ClientLink::Event::kNone:
     case ClientLink::Event::kGated:
-    case ClientLink::Event::kRefusing:
       return;  // late answers to a request that was given up
   }
+}
+
+Status Controller::HandleResume(const runner::Resume&) {
+  if (detach_late_) {
+    resume_late_ = true;
+    if (phase_ == runner::State::DETACHED) OnLateAnswer();
+    return {};
+  }
+  if (phase_ != runner::State::QUIESCED) return NotReady("not quiesced");
+  session_->Resume();
+  phase_ = runner::State::SERVING;
+  return link_.Send(wire::SessionRecordType::kUngate, epoch_);
+}
+
+void Controller::OnLateAnswer() {
+  if (!resume_late_) return;  // posd asks in a moment
+  if (phase_ == runner::State::DETACHED) {
+    SendEvent(runner::Event::DETACHED_LATE, "");
+    return;
+  }
+  detach_late_ = resume_late_ = false;
+  // A connection that has failed is found by Round.
+  HandleResume({}).IgnoreError();
+  SendEvent(runner::Event::RESUMED, "");
 }
 
 void Controller::OnClientEnded(const char* how) {
@@ -213,6 +250,7 @@ void Controller::SendEvent(runner::Event::What what, const std::string& text) {
   event->set_client_ns_pid(link_.client_pid());
   event->set_verdict_address(link_.verdict_address());
   event->set_text(text);
+  event->set_epoch(epoch_);
   Send(message);
 }
 

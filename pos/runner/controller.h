@@ -77,6 +77,8 @@ class Controller {
   // Runs one step of a save on its thread; the reply goes out when it is done.
   Status StartSaveStep(std::uint64_t id, std::function<Status()> step);
   Status HandleResume(const runner::Resume& request);
+  // The client has answered a detach that was given up.
+  void OnLateAnswer();
   void FillState(runner::State* state) const;
 
   Status MakeSession(std::uint64_t number, const std::string& job,
@@ -109,6 +111,9 @@ class Controller {
   std::int32_t client_pid_ = 0;
   UniqueFd client_pidfd_;
   std::uint32_t epoch_ = 0;
+  // A detach was given up and the client has not come back from it yet.
+  bool detach_late_ = false;
+  bool resume_late_ = false;  // and posd wants the session to run on
   std::unique_ptr<TmpfsWindow> window_;
   std::unique_ptr<Session> session_;
   ClientLink link_;

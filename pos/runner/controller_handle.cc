@@ -3,6 +3,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <functional>
@@ -18,7 +19,7 @@ namespace pos {
 namespace {
 
 constexpr int kGateMs = 5000;     // the client gives up after 3 s
-constexpr int kDetachMs = 10000;  // likewise
+constexpr int kDetachMs = 10000;  // likewise, unless posd says otherwise
 
 Result<ckpt::PackId> PackIdOf(const std::string& bytes) {
   ckpt::PackId id;
@@ -239,14 +240,17 @@ Status Controller::HandleLoad(const runner::Load& request,
     files.packs.emplace_back(id,
                              std::move(fds[2 + static_cast<std::size_t>(i)]));
   }
-  for (int i = 0; i < request.granted_bytes_size(); ++i) {
-    ledger_->SetGranted(i, request.granted_bytes(i));
-  }
   POS_RETURN_IF_ERROR(
       MakeSession(request.session(), request.job(), std::move(fds[0])));
   POS_RETURN_IF_ERROR(DropPrivileges(request.uid(), request.gid()));
   POS_ASSIGN_OR_RETURN(const std::uint64_t bytes,
                        ckpt::LoadSession(session_.get(), std::move(files)));
+  // Loading takes nothing; from here on the session does.
+  const int granted =
+      std::min(request.granted_bytes_size(), static_cast<int>(devices_.size()));
+  for (int i = 0; i < granted; ++i) {
+    ledger_->SetGranted(i, request.granted_bytes(i), session_->TakenBytes(i));
+  }
   reply->mutable_loaded()->set_bytes(bytes);
   phase_ = runner::State::LOADED;
   return {};
@@ -254,6 +258,7 @@ Status Controller::HandleLoad(const runner::Load& request,
 
 Status Controller::HandleQuiesce(const runner::Quiesce& request,
                                  runner::FromRunner* reply) {
+  if (detach_late_) return Busy("the client stands still in a detach");
   if (phase_ != runner::State::SERVING) return NotReady("no client is served");
   epoch_ = request.epoch();
   runner::Quiesced* const out = reply->mutable_quiesced();
@@ -298,9 +303,13 @@ Status Controller::HandleQuiesce(const runner::Quiesce& request,
 
 Status Controller::HandleDetach(const runner::Detach& request) {
   if (phase_ != runner::State::QUIESCED) return NotReady("not quiesced");
+  if (detach_late_) return Busy("the client stands still in a detach");
   POS_RETURN_IF_ERROR(
       link_.Send(wire::SessionRecordType::kDetach, request.epoch()));
-  switch (link_.WaitAnswer(request.epoch(), kDetachMs)) {
+  const int limit_ms = request.timeout_ms() == 0
+                           ? kDetachMs
+                           : static_cast<int>(request.timeout_ms());
+  switch (link_.WaitAnswer(request.epoch(), limit_ms)) {
     case ClientLink::Event::kDetached:
       phase_ = runner::State::DETACHED;
       return {};
@@ -311,6 +320,8 @@ Status Controller::HandleDetach(const runner::Detach& request) {
       OnClientEnded("it closed its connection");
       return Closed("the client is gone");
     default:
+      epoch_ = request.epoch();
+      detach_late_ = true;
       return Timeout("the client did not detach");
   }
 }
@@ -376,13 +387,6 @@ void Controller::EndSave() {
   }
   save_.reset();
   save_request_ = 0;
-}
-
-Status Controller::HandleResume(const runner::Resume&) {
-  if (phase_ != runner::State::QUIESCED) return NotReady("not quiesced");
-  session_->Resume();
-  phase_ = runner::State::SERVING;
-  return link_.Send(wire::SessionRecordType::kUngate, epoch_);
 }
 
 }  // namespace pos

@@ -16,9 +16,12 @@ void RunnerLedger::SetWake(std::function<void()> wake) {
   wake_ = std::move(wake);
 }
 
-void RunnerLedger::SetGranted(int device, std::uint64_t bytes) {
+void RunnerLedger::SetGranted(int device, std::uint64_t bytes,
+                              std::uint64_t used) {
   MutexLock lock(&mu_);
-  devices_[static_cast<std::size_t>(device)].granted = bytes;
+  PerDevice& d = devices_[static_cast<std::size_t>(device)];
+  d.granted = bytes;
+  d.used = std::min(used, bytes);
 }
 
 void RunnerLedger::OnAnswer(int device, std::uint64_t granted,

@@ -34,8 +34,10 @@ class RunnerLedger : public MemoryLedger {
   // Called after an answer came, to wake who was told kPending.
   void SetWake(std::function<void()> wake) POS_EXCLUDES(mu_);
 
-  // What posd has granted without being asked (a restored session's memory).
-  void SetGranted(int device, std::uint64_t bytes) POS_EXCLUDES(mu_);
+  // What posd has granted without being asked, and what of it a restored
+  // session holds already.
+  void SetGranted(int device, std::uint64_t bytes, std::uint64_t used)
+      POS_EXCLUDES(mu_);
   // posd's answer: so much more; 0 denies.
   void OnAnswer(int device, std::uint64_t granted, std::uint64_t device_free)
       POS_EXCLUDES(mu_);

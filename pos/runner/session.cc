@@ -265,6 +265,25 @@ void Session::Save(ByteWriter* out) {
   for (const ApiContext* context : parser_->waiting()) SaveCall(*context, out);
 }
 
+std::uint64_t Session::TakenBytes(int device) const {
+  std::uint64_t bytes =
+      state_->blocks[static_cast<std::size_t>(device)].backed_bytes() +
+      executor_->TakenBytes(device);
+  // Reserved addresses lie in the same range and hold nothing of their own.
+  for (const auto& [address, reservation] : state_->reservations) {
+    if (reservation.device == device) bytes -= reservation.bytes;
+  }
+  // Taken when the call was parsed, made when it is carried out.
+  for (const ApiContext* context : worker_->pending()) {
+    if (static_cast<cuda::Op>(context->info->op) != cuda::Op::kPhysicalCreate) {
+      continue;
+    }
+    const auto& args = context->Args<cuda::PhysicalCreateArgs>();
+    if (args.device == device) bytes += args.bytes;
+  }
+  return bytes;
+}
+
 Status Session::Load(std::span<const std::byte> state) {
   ByteReader in(state);
   front_end_->set_next_pc(in.Get<std::uint64_t>());

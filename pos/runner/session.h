@@ -99,6 +99,9 @@ class Session {
   [[nodiscard]] std::size_t pending_calls() const {
     return worker_->pending().size() + parser_->waiting().size();
   }
+  // While paused: what the session has taken from the ledger and not given
+  // back, counted from what it holds.
+  [[nodiscard]] std::uint64_t TakenBytes(int device) const;
   // Makes the pipeline look again at what it could not do. Any thread.
   void Wake() { WakeAll(); }
   // Contexts that belong to no call, for leak tests; while paused.

@@ -7,7 +7,7 @@ import signal
 import time
 
 from harness import (LONG, CliError, Failure, descendants, expect,
-                     expect_equal, main, needs_criu, needs_root, send_signal,
+                     expect_equal, main, needs_criu, needs_root, read_text, send_signal,
                      wait_until)
 from programs import Program, Undisturbed, checkpoint, expect_whole, start
 
@@ -112,6 +112,39 @@ def runner_killed(test):
     for runner in processes("pos-runner"):  # the warm one
         send_signal(runner, signal.SIGKILL)
     still_works(node, program, undisturbed)
+    test.check_idle(node)
+
+
+def detached_late(test):
+    """The program stands still again and again while it is to detach, and posd
+    gives up: it is called back when it has detached at last."""
+    node, program, undisturbed = prepare(
+        test, "vector_add", 2.5, options={"quiesce.detach_ms": "1ms"})
+    job = start(node, program, undisturbed, 0.02)
+    pid = session_pid(node, job)
+    late = 0
+    for _ in range(4 * ROUNDS):
+        attempt = node.begin("checkpoint", job)
+        while not attempt.ended():
+            send_signal(pid, signal.SIGSTOP)
+            time.sleep(test.random.random() * 0.02)
+            send_signal(pid, signal.SIGCONT)
+            time.sleep(test.random.random() * 0.005)
+        try:
+            node.cli("images", "rm", attempt.result()["image"])
+        except CliError as error:
+            if node.state_of(job) != "running":
+                break
+            # Signals disturb CRIU, too.
+            expect(error.code in ("TIMEOUT", "BUSY", "CRIU"), f"{error}")
+            late += "did not detach" in str(error)
+        before = node.calls(job)
+        if before is None or not node.wait_calls(job, before + 1, 20):
+            break
+    node.finish_job(job, undisturbed.output)
+    called_back = read_text(node.log).count("late was called back")
+    test.note(f"{late} late, {called_back} called back")
+    expect(late > 0, "no detach was late")
     test.check_idle(node)
 
 
@@ -362,6 +395,35 @@ def runner_killed_in_restore(test):
     restore_loses(test, "pos-runner")
 
 
+def record_damaged(test):
+    """posd finds a job's record damaged: the job runs on, nobody gets its name;
+    once it has ended, what it left is set aside."""
+    node, program, undisturbed = prepare(test, "vector_add", 2.5)
+    job = start(node, program, undisturbed, 0.02)
+    directory = os.path.join(node.state, "jobs", job)
+    program_pid = session_pid(node, job)
+    node.kill()
+    with open(os.path.join(directory, "job.json"), "wb") as f:
+        f.write(b'{"name": "' + job.encode())
+    node.start()
+    expect_equal(node.job(job), None, "a job without a record")
+    node.cli_fails("run", "--detach", "--name", job, "--", "/bin/true",
+                   code="EXISTS")
+    expect(os.path.exists(f"/proc/{program_pid}"), "the program has ended")
+    expect(os.path.exists(os.path.join(directory, "output.log")), "no output")
+    wait_until(lambda: not os.path.exists(f"/proc/{program_pid}"),
+               "the program's end", 60)
+    expect_equal(node.output(job), undisturbed.output, "output")
+    node.restart()
+    expect(not os.path.exists(directory), "the directory is still there")
+    with open(os.path.join(node.state, "unreadable", job, "output.log"),
+              "rb") as f:
+        expect_equal(f.read(), undisturbed.output, "output set aside")
+    node.run("/bin/true", name=job)
+    expect_equal(node.wait(job), 0, "exit status of a job of that name")
+    test.check_idle(node)
+
+
 def keep_jobs(test):
     """SIGTERM with --keep-jobs: the next posd takes the jobs over. Without: they
     are stopped."""
@@ -386,7 +448,8 @@ TESTS = {f.__name__: f for f in (
     client_killed, runner_killed, pos_job_killed, pos_cli_killed,
     posd_killed_idle, posd_killed_in_checkpoint, posd_killed_in_stop,
     posd_killed_in_restore, pos_job_killed_in_restore,
-    runner_killed_in_restore, keep_jobs)}
+    runner_killed_in_restore, keep_jobs, detached_late,
+    record_damaged)}
 
 if __name__ == "__main__":
     main(TESTS)

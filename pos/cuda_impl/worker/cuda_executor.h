@@ -56,6 +56,10 @@ class CudaExecutor : public ApiExecutor {
   // Why the session cannot be saved now, if it cannot. While paused.
   [[nodiscard]] Status CheckSavable() const;
 
+  // Device memory that the worker accounts for: variables, and memory without
+  // addresses. While paused.
+  [[nodiscard]] std::uint64_t TakenBytes(int device) const;
+
   // The worker's share of an image: memory tables, event states, errors.
   void Save(const HandleGraph& graph, ByteWriter* out) const;
   // Into a fresh executor, after SessionState::Load: maps memory (content

@@ -45,6 +45,16 @@ Status CudaExecutor::MakePhysical(Handle* handle,
   return {};
 }
 
+std::uint64_t CudaExecutor::TakenBytes(int device) const {
+  std::uint64_t bytes =
+      variables_[static_cast<std::size_t>(device)].backed_bytes();
+  for (const auto& [id, handle] : physicals_) {
+    const PhysicalMemory& memory = *PhysicalOf(handle)->memory;
+    if (memory.device == device) bytes += memory.memory->bytes();
+  }
+  return bytes;
+}
+
 void CudaExecutor::DropPhysical(Handle* handle) {
   physicals_.erase(handle->id);
   Gone(handle);

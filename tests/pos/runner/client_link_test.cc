@@ -67,6 +67,18 @@ TEST_F(ClientLinkTest, AClientThatIsGoneIsNoLateAnswer) {
   EXPECT_EQ(link_.WaitAnswer(9, 1000), Event::kGone);
 }
 
+// What it was sent after it had said so, it never read: the kernel reports that
+// as an error, once, before what it said.
+TEST_F(ClientLinkTest, AClientThatDetachesWithSomethingUnreadHasDetached) {
+  ASSERT_TRUE(link_.Send(Type::kUngate, 7).ok());
+  Say(Type::kDetached, 7);
+  client_.Reset();
+  EXPECT_EQ(link_.Read(), Event::kNone);
+  EXPECT_EQ(link_.answered_epoch(), 7u);
+  EXPECT_EQ(link_.Read(), Event::kDetached);
+  EXPECT_FALSE(link_.connected());
+}
+
 TEST_F(ClientLinkTest, UnknownRecordsAreMalformed) {
   for (const std::uint32_t type : {0u, 5u, 6u, 16u, 17u, 18u, ~0u}) {
     Say(static_cast<Type>(type), 7);

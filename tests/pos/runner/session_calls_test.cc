@@ -66,6 +66,22 @@ TEST_P(SessionCalls, CopiesAndFillsWithinTheDevice) {
   EXPECT_EQ(client_.CopyOut(context.stream, b + 8, 50000), expected);
 }
 
+TEST_P(SessionCalls, MemoryWithoutAddressesIsTakenUntilItIsReleased) {
+  const auto expect_taken = [this](std::uint64_t bytes) {
+    ASSERT_TRUE(session_->Quiesce(Deadline::AfterMs(20000)).ok());
+    EXPECT_EQ(session_->TakenBytes(0), bytes);
+    EXPECT_EQ(session_.ledger().used(), bytes);
+    session_->Resume();
+  };
+  ASSERT_EQ(client_.Call(cuda::PhysicalCreateArgs{
+                .bytes = 4 << 20, .device = 0, .reserved = 0}),
+            0);
+  const auto physical = client_.Result<cuda::PhysicalCreateOut>().physical;
+  expect_taken(4 << 20);
+  ASSERT_EQ(client_.Call(cuda::PhysicalReleaseArgs{.physical = physical}), 0);
+  expect_taken(0);
+}
+
 TEST_P(SessionCalls, EventsTellTimeAndOrder) {
   const SessionClient::Context context = client_.MakeContext();
   const std::uint64_t first = client_.MakeStream(context);

@@ -387,6 +387,33 @@ TEST_P(SessionMemory, IdsCannotBeUsedBeforeTheyAreTold) {
   EXPECT_EQ(session_.ledger().used(), 0u);
 }
 
+// What an image's session has taken is counted from what it holds.
+TEST_P(SessionMemory, WhatASessionHoldsIsWhatItHasTaken) {
+  const SessionClient::Context context = client_.MakeContext();
+  const auto expect_same = [&](std::uint64_t at_least) {
+    ASSERT_TRUE(session_->Quiesce(Deadline::AfterMs(20000)).ok());
+    EXPECT_EQ(session_->TakenBytes(0), session_.ledger().used());
+    EXPECT_GE(session_.ledger().used(), at_least);
+    session_->Resume();
+  };
+  expect_same(0);
+  const std::uint64_t small = client_.Alloc(context, 1000);
+  client_.Alloc(context, 5 * kMiB);
+  expect_same(5 * kMiB);
+  LoadModule(context, MakeBlob(3 * kMiB));
+  expect_same(8 * kMiB);
+  ASSERT_EQ(client_.Call(cuda::AddressReserveArgs{.bytes = 64 * kMiB,
+                                                  .alignment = 0,
+                                                  .address = 0,
+                                                  .device = 0,
+                                                  .reserved = 0}),
+            0);
+  expect_same(8 * kMiB);
+  EXPECT_EQ(client_.Call(cuda::MemFreeArgs{.address = small}), 0);
+  client_.Settle(context);
+  expect_same(8 * kMiB);
+}
+
 INSTANTIATE_TEST_SUITE_P(StageThreads, SessionMemory,
                          ::testing::Values(1, 2, 3),
                          ::testing::PrintToStringParamName());
