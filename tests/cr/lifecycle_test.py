@@ -23,7 +23,7 @@ def prepare(test, name, target_s=1.5, **kwargs):
 def goes_on(test):
     """One checkpoint after the other; the job never notices. Many threads: some
     stand at the door, some sleep in a call that waits."""
-    node, program, undisturbed = prepare(test, "host_threads", 1.5)
+    node, program, undisturbed = prepare(test, "host_threads", 2.5)
     job = start(node, program, undisturbed, 0.05)
     images = []
     while len(images) < (30 if LONG else 4):

@@ -13,7 +13,7 @@ from harness import (CliError, Failure, expect, expect_equal, needs_program,
                      tail, wait_until)
 
 # What a disturbed run should take, undisturbed: long enough to be hit.
-TARGET_S = 1.2
+TARGET_S = 0.9
 MOST_ITERATIONS = 20000
 
 
