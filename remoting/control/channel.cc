@@ -165,6 +165,9 @@ Result<ControlChannel::Message> ControlChannel::Receive(int timeout_ms) {
   do {
     n = ::recvmsg(socket_.get(), &header, MSG_CMSG_CLOEXEC);
   } while (n < 0 && errno == EINTR);
+  if (n < 0 && errno == ECONNRESET) {  // it left something unread
+    return Closed("the process at the other end is gone");
+  }
   if (n < 0) return ErrnoStatus(errno, "receive on a control channel");
   TakeFds(&header, &message.fds);
   if (n == 0) return Closed("the other end of a control channel is gone");

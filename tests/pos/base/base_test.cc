@@ -171,6 +171,18 @@ TEST(ControlChannel, BoundsItsWaitsAndItsMessages) {
   EXPECT_FALSE(left.Send("x").ok());
 }
 
+TEST(ControlChannel, AnEndThatLeftSomethingUnreadIsGone) {
+  UniqueFd a;
+  UniqueFd b;
+  ASSERT_TRUE(ControlChannel::MakePair(&a, &b).ok());
+  ControlChannel here(std::move(a));
+  ASSERT_TRUE(here.Send("unread").ok());
+  b.Reset();
+  const auto received = here.Receive(1000);
+  EXPECT_EQ(received.status().code(), Code::kClosed)
+      << received.status().ToString();
+}
+
 TEST(ControlChannel, RefusesAPathThatDoesNotFit) {
   const Result<UniqueFd> r =
       ControlChannel::Connect("/" + std::string(200, 'x'));
