@@ -179,8 +179,8 @@ TEST(ControlChannel, AnEndThatLeftSomethingUnreadIsGone) {
   ASSERT_TRUE(here.Send("unread").ok());
   b.Reset();
   const auto received = here.Receive(1000);
-  EXPECT_EQ(received.status().code(), Code::kClosed)
-      << received.status().ToString();
+  EXPECT_EQ(received.status().code(), Code::kClosed);
+  EXPECT_THAT(received.status().ToString(), HasSubstr("is gone"));
 }
 
 TEST(ControlChannel, RefusesAPathThatDoesNotFit) {
