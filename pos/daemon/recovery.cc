@@ -137,6 +137,8 @@ Status Supervisor::SetAside(const std::string& name) {
   for (int n = 2; PathExists(to); ++n) {
     to = JoinPath(top, name + "-" + std::to_string(n));
   }
+  // Its pos-job may be about to end, and takes it away, or was killed.
+  RemoveFile(JoinPath(JobDirectory(name), "job.sock")).IgnoreError();
   if (::rename(JobDirectory(name).c_str(), to.c_str()) != 0) {
     return ErrnoStatus(errno, to);
   }
