@@ -1,0 +1,76 @@
+// What a call does to device memory, and who wants to know it before the call
+// reaches the device: a checkpoint that copies while the job runs, a restore
+// that loads memory behind a job that runs already.
+//
+//   executor ── AccessSet of the call ──> MemoryWatch::BeforeCall
+//                                           kGo: handed to the device
+//                                           kWait: asked again later
+//
+// A session has at most one watch, and none most of the time: then nothing is
+// computed. Nothing that decides whether an image is right may rest on an
+// AccessSet that is not kProven, and no copy is right because of one: images
+// are proved by content.
+//
+// Threads: BeforeCall: the worker's. A watch is set and taken away while the
+//   pipeline is paused.
+#ifndef POS_WORKER_MEMORY_WATCH_H_
+#define POS_WORKER_MEMORY_WATCH_H_
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "pos/device/device.h"
+
+namespace pos {
+
+struct MemoryRange {
+  DeviceAddress address = 0;
+  std::uint64_t bytes = 0;
+};
+
+enum class AccessBasis : std::uint8_t {
+  kProven,   // every access is in `reads` or `writes`
+  kGuessed,  // `writes` is likely; reads are not known
+  kUnknown,  // anything may be read and written
+};
+
+// Ranges of device memory, in any order, possibly overlapping; they may reach
+// beyond allocations. Reused from call to call: no allocation in steady state.
+struct AccessSet {
+  AccessBasis basis = AccessBasis::kUnknown;
+  std::vector<MemoryRange> reads;   // empty unless kProven
+  std::vector<MemoryRange> writes;  // empty when kUnknown
+
+  void Clear() {
+    basis = AccessBasis::kUnknown;
+    reads.clear();
+    writes.clear();
+  }
+};
+
+struct CallAccess {
+  std::uint64_t pc = 0;
+  std::string_view what;  // the kernel's name, else the call's; for messages
+  int device = 0;         // of the session
+  // Where the work goes; nullptr when the call is no work of a stream.
+  DeviceStream* stream = nullptr;
+  // `writes` is memory that the call gives back: it has no content afterwards.
+  bool releases = false;
+  const AccessSet* set = nullptr;
+};
+
+class MemoryWatch {
+ public:
+  enum class Verdict : std::uint8_t { kGo, kWait };
+  virtual ~MemoryWatch() = default;
+  // Must not block. kGo: the call is handed to the device as soon as this
+  // returns; waits that it needs have been submitted to `access.stream`. kWait:
+  // this call and all later ones of the session stay where they are (they are
+  // pending calls for a cut) until Session::Wake; then it is asked again.
+  virtual Verdict BeforeCall(const CallAccess& access) = 0;
+};
+
+}  // namespace pos
+
+#endif  // POS_WORKER_MEMORY_WATCH_H_
