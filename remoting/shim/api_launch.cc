@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "remoting/shim/code.h"
+#include "remoting/shim/driver_log.h"
 #include "remoting/shim/driver_state.h"
 #include "remoting/shim/output.h"
 
@@ -77,6 +78,9 @@ CUresult Launch(CUfunction handle, const Shape& shape, CUstream stream_handle,
   result = driver.ResolveFunction(handle, context, &function);
   if (result != CUDA_SUCCESS) return result;
   if (function->launch_error != 0) {
+    DriverLog::Get().Add(
+        CU_LOG_LEVEL_ERROR,
+        "no code that this device can run: kernel " + function->name);
     return static_cast<CUresult>(function->launch_error);
   }
   if (function->context != context) return CUDA_ERROR_INVALID_HANDLE;

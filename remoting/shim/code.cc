@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "pos/cuda_impl/fatbin/image_length.h"
+#include "remoting/shim/driver_log.h"
 
 namespace pos::shim {
 namespace {
@@ -116,6 +117,9 @@ CUresult LoadModule(Context* context, std::uint64_t blob, std::uint64_t library,
   if (result != CUDA_SUCCESS) {
     message->assign(reinterpret_cast<const char*>(reply.data.data()),
                     reply.bytes);
+    if (!message->empty()) {
+      DriverLog::Get().Add(CU_LOG_LEVEL_ERROR, "code refused: " + *message);
+    }
     return result;
   }
   cuda::ModuleLoadOut out;

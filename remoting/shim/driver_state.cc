@@ -9,6 +9,7 @@
 #include <set>
 
 #include "pos/base/log.h"
+#include "remoting/shim/driver_log.h"
 #include "remoting/shim/unsupported.h"
 
 namespace pos::shim {
@@ -90,10 +91,14 @@ Driver& Driver::Get() {
 CUresult Driver::Unsupported(const char* name) {
   static Mutex* const mu = new Mutex;
   static auto* const logged = new std::set<std::string>;
-  MutexLock lock(mu);
-  if (logged->insert(name).second) {
-    Log(LogLevel::kWarning, "not supported", {{"function", name}});
+  {
+    MutexLock lock(mu);
+    if (logged->insert(name).second) {
+      Log(LogLevel::kWarning, "not supported", {{"function", name}});
+    }
   }
+  DriverLog::Get().Add(CU_LOG_LEVEL_ERROR,
+                       std::string("POS does not support ") + name);
   return CUDA_ERROR_NOT_SUPPORTED;
 }
 

@@ -1,23 +1,25 @@
 // NVIDIA's runtime (libcudart, static or shared, and the copies inside cuBLAS,
 // cuDNN and the rest) does not work with public entry points alone: it fetches
 // tables of unnamed functions by UUID and checks the driver with a keyed hash.
-// Everything about that is in this file, and nothing else depends on it:
+// Everything about that is here and in context_storage.cc, and nothing else
+// depends on it:
 // without it (POS_PRIVATE_TABLES off) programs that use the driver API directly
 // work.
 //
 // What is known comes from public projects that document it: ZLUDA (tables,
 // slots, the hash's key and constants) and LUPINE (kevmo314/scuda; slots used
 // by cuBLAS); sizes, order of use and what may be absent were measured with
-// CUDA 13.0's libraries. Slots that nobody was seen to call are null.
+// libraries of CUDA 13.0 and 13.2. Slots that nobody was seen to call refuse.
 //
 // All functions here are local: the runner is not asked.
 #include <pthread.h>
 #include <unistd.h>
 
 #include <array>
+#include <cstdarg>
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
-#include <map>
 #include <span>
 #include <string>
 #include <utility>
@@ -25,8 +27,11 @@
 
 #include "pos/base/bytes.h"
 #include "pos/base/log.h"
+#include "remoting/shim/context_storage.h"
+#include "remoting/shim/driver_log.h"
 #include "remoting/shim/driver_state.h"
 #include "remoting/shim/md2.h"
+#include "remoting/shim/unsupported.h"
 
 namespace pos::shim {
 namespace {
@@ -41,6 +46,26 @@ CUresult GetPrimaryContext(CUcontext* out, CUdevice device) {
   if (Driver::Get().device(device) == nullptr) return CUDA_ERROR_INVALID_DEVICE;
   *out = Driver::HandleOf(Driver::Get().primary(device));
   return CUDA_SUCCESS;
+}
+
+// The runtime of 13.2 calls this while it initializes and fails with what it
+// returns. A driver would load its compilers here; ours are the runner's.
+CUresult LoadCompilers() { return CUDA_SUCCESS; }
+
+// --- ERROR_LOG: where the runtime puts its messages (cuLogs…). ---
+
+constexpr std::size_t kLongestMessage = 1024;
+
+void LogFromRuntime(const char* component, int level, const char* format,
+                    va_list arguments) {
+  if (format == nullptr) return;
+  std::array<char, kLongestMessage> text{};
+  std::vsnprintf(text.data(), text.size(), format, arguments);
+  POS_LOG(kDebug, "the runtime says",
+          {{"component", component == nullptr ? "" : component},
+           {"text", text.data()}});
+  DriverLog::Get().Add(level == 0 ? CU_LOG_LEVEL_ERROR : CU_LOG_LEVEL_WARNING,
+                       text.data());
 }
 
 // --- TOOLS_RT_CB: where a profiler's callbacks would be; zeros say "none". ---
@@ -67,103 +92,6 @@ CUresult GetCurrentContext(CUcontext* out) {
   const std::vector<Context*>& stack = CurrentThread()->contexts;
   *out = stack.empty() ? nullptr : Driver::HandleOf(stack.back());
   return CUDA_SUCCESS;
-}
-
-// --- CLS: values that libraries keep with a context. ---
-
-using Destructor = void (*)(CUcontext, void* key, void* value);
-
-struct LocalStorage {
-  Mutex mu;
-  struct Value {
-    void* value = nullptr;
-    Destructor destructor = nullptr;
-  };
-  std::map<std::pair<const Context*, void*>, Value> values POS_GUARDED_BY(mu);
-  // Counts changes; what a thread remembers is good until the next one.
-  std::atomic<std::uint64_t> version{1};
-};
-
-LocalStorage& Storage() {
-  static LocalStorage* const storage = new LocalStorage;
-  return *storage;
-}
-
-Context* ContextOrCurrent(CUcontext handle) {
-  if (handle != nullptr) return Driver::Get().FindContext(handle);
-  const std::vector<Context*>& stack = CurrentThread()->contexts;
-  return stack.empty() ? nullptr : stack.back();
-}
-
-CUresult StoragePut(CUcontext handle, void* key, void* value,
-                    Destructor destructor) {
-  const Context* const context = ContextOrCurrent(handle);
-  if (context == nullptr) return CUDA_ERROR_INVALID_CONTEXT;
-  LocalStorage& storage = Storage();
-  MutexLock lock(&storage.mu);
-  storage.values[{context, key}] = {value, destructor};
-  storage.version.fetch_add(1, std::memory_order_release);
-  return CUDA_SUCCESS;
-}
-
-CUresult StorageDelete(CUcontext handle, void* key) {
-  const Context* const context = ContextOrCurrent(handle);
-  if (context == nullptr) return CUDA_ERROR_INVALID_CONTEXT;
-  LocalStorage& storage = Storage();
-  MutexLock lock(&storage.mu);
-  storage.version.fetch_add(1, std::memory_order_release);
-  return storage.values.erase({context, key}) != 0 ? CUDA_SUCCESS
-                                                   : CUDA_ERROR_INVALID_HANDLE;
-}
-
-// Called at the head of nearly every function of the runtime. It takes these
-// two answers, 201 and 400, as "not initialized yet".
-CUresult StorageGet(void** value, CUcontext handle, void* key) {
-  const Context* const context = ContextOrCurrent(handle);
-  if (context == nullptr) return CUDA_ERROR_INVALID_CONTEXT;
-  // The last answer of this thread is nearly always the next one, too.
-  struct Cached {
-    const Context* context = nullptr;
-    void* key = nullptr;
-    void* value = nullptr;
-    std::uint64_t version = 0;
-  };
-  thread_local Cached cached;
-  LocalStorage& storage = Storage();
-  if (cached.context == context && cached.key == key &&
-      cached.version == storage.version.load(std::memory_order_acquire)) {
-    *value = cached.value;
-    return CUDA_SUCCESS;
-  }
-  MutexLock lock(&storage.mu);
-  const auto it = storage.values.find({context, key});
-  if (it == storage.values.end()) return CUDA_ERROR_INVALID_HANDLE;
-  *value = it->second.value;
-  cached = {context, key, *value,
-            storage.version.load(std::memory_order_relaxed)};
-  return CUDA_SUCCESS;
-}
-
-void RunDestructors(Context* context) {
-  LocalStorage& storage = Storage();
-  std::vector<std::pair<void*, LocalStorage::Value>> ending;
-  {
-    MutexLock lock(&storage.mu);
-    storage.version.fetch_add(1, std::memory_order_release);
-    for (auto it = storage.values.begin(); it != storage.values.end();) {
-      if (it->first.first == context) {
-        ending.emplace_back(it->first.second, it->second);
-        it = storage.values.erase(it);
-      } else {
-        ++it;
-      }
-    }
-  }
-  for (const auto& [key, value] : ending) {
-    if (value.destructor != nullptr) {
-      value.destructor(Driver::HandleOf(context), key, value.value);
-    }
-  }
 }
 
 // --- CTX_CHECKS ---
@@ -229,48 +157,94 @@ Word Slot(F* function) {
   return reinterpret_cast<Word>(function);
 }
 
-// Word 0 is the size in bytes, but for CLS, which has none.
-template <std::size_t kWords>
-std::array<Word, kWords> MakeTable(
-    std::initializer_list<std::pair<std::size_t, Word>> slots,
-    bool with_size = true) {
-  std::array<Word, kWords> table{};
-  if (with_size) table[0] = kWords * sizeof(Word);
+// Every table is followed by more words than it says it has: a later library
+// that does not look at the size calls a function, not what lies behind.
+constexpr std::size_t kWords = 72;
+using Table = std::array<Word, kWords>;
+
+struct Kind {
+  const char* name;  // as in docs/driver-api.md
+  const char* uuid;
+  std::size_t words;  // 0: has no size in word 0
+  Word refusal = CUDA_ERROR_NOT_SUPPORTED;
+};
+enum TableId : std::size_t {
+  kCudart,
+  kRuntimeCallbacks,
+  kThread,
+  kStorage,
+  kChecks,
+  kIntegrity,
+  kContext,
+  kModule,
+  kErrorLog,
+  kTables
+};
+constexpr std::array<Kind, kTables> kKinds = {{
+    {"CUDART", "6bd5fb6c-5bf4-e74a-8987-d93912fd9df9", 13},
+    {"TOOLS_RT_CB", "a094798c-2e74-2e74-93f2-0800200c0a66", 7},
+    {"TOOLS_TLS", "42d85a81-23f6-cb47-8298-f6e78a3aecdc", 4},
+    {"CLS", "c693336e-1121-df11-a8c3-68f355d89593", 0},
+    {"CTX_CHECKS", "263e8860-7cd2-6143-92f6-bbd5006dfa7e", 4},
+    {"INTEGRITY", "d4082055-bde6-704b-8d34-ba123c66e1f2", 3},
+    {"TOOLS_CTX", "21318c60-9714-3248-8ca6-41ff7324c8f2", 56},
+    // Its functions return 1 for success.
+    {"TOOLS_MODULE", "6e163fbe-b958-444d-835c-e182aff1991e", 10, 0},
+    {"ERROR_LOG", "f8cff951-2146-8b4e-b9e2-fb469e7c0dd9", 2},
+}};
+
+// In every slot that nothing is known of. Takes any arguments: they are the
+// caller's to clean up.
+template <std::size_t kTable, std::size_t kSlot>
+Word RefuseSlot() {
+  RefuseFunction((std::string("slot ") + std::to_string(kSlot) +
+                  " of private table " + kKinds[kTable].name)
+                     .c_str());
+  return kKinds[kTable].refusal;
+}
+
+template <std::size_t kTable, std::size_t... kSlots>
+Table Refusing(std::index_sequence<kSlots...>) {
+  return {Slot(&RefuseSlot<kTable, kSlots>)...};
+}
+
+template <std::size_t kTable>
+Table MakeTable(std::initializer_list<std::pair<std::size_t, Word>> slots) {
+  Table table = Refusing<kTable>(std::make_index_sequence<kWords>());
+  if (kKinds[kTable].words != 0) {
+    table[0] = kKinds[kTable].words * sizeof(Word);
+  }
   for (const auto& [at, value] : slots) table[at] = value;
   return table;
 }
 
 struct Tables {
-  std::array<Word, 13> cudart = MakeTable<13>({{2, Slot(&GetPrimaryContext)}});
-  std::array<Word, 7> runtime_callbacks =
-      MakeTable<7>({{2, Slot(&GetFirstBuffer)}, {6, Slot(&GetSecondBuffer)}});
-  std::array<Word, 4> tls = MakeTable<4>({{2, Slot(&GetCurrentContext)}});
-  std::array<Word, 3> storage = MakeTable<3>({{0, Slot(&StoragePut)},
-                                              {1, Slot(&StorageDelete)},
-                                              {2, Slot(&StorageGet)}},
-                                             false);
-  std::array<Word, 4> checks =
-      MakeTable<4>({{2, Slot(&CheckContext)}, {3, Slot(&CheckNothing)}});
-  std::array<Word, 3> integrity = MakeTable<3>({{1, Slot(&Handshake)}});
-  std::array<Word, 56> context =
-      MakeTable<56>({{4, Slot(&GetContextId)},
-                     {39, Slot(&GetStreamId)},
-                     {51, Slot(&ResolveStreamObject)}});
-  std::array<Word, 10> module = MakeTable<10>({{7, Slot(&EachFunction)}});
+  std::array<Table, kTables> all = {
+      MakeTable<kCudart>(
+          {{2, Slot(&GetPrimaryContext)}, {12, Slot(&LoadCompilers)}}),
+      MakeTable<kRuntimeCallbacks>(
+          {{2, Slot(&GetFirstBuffer)}, {6, Slot(&GetSecondBuffer)}}),
+      MakeTable<kThread>({{2, Slot(&GetCurrentContext)}}),
+      MakeTable<kStorage>({{0, Slot(&StoragePut)},
+                           {1, Slot(&StorageDelete)},
+                           {2, Slot(&StorageGet)}}),
+      MakeTable<kChecks>({{2, Slot(&CheckContext)}, {3, Slot(&CheckNothing)}}),
+      MakeTable<kIntegrity>({{1, Slot(&Handshake)}}),
+      MakeTable<kContext>({{4, Slot(&GetContextId)},
+                           {39, Slot(&GetStreamId)},
+                           {51, Slot(&ResolveStreamObject)}}),
+      MakeTable<kModule>({{7, Slot(&EachFunction)}}),
+      MakeTable<kErrorLog>({{1, Slot(&LogFromRuntime)}}),
+  };
 };
 
 const Tables& AllTables() {
   static const Tables* const tables = [] {
-    Driver::Get().SetContextEndHook(&RunDestructors);
+    Driver::Get().SetContextEndHook(&RunStorageDestructors);
     return new Tables;
   }();
   return *tables;
 }
-
-struct Named {
-  const char* uuid;
-  const Word* table;
-};
 
 std::string UuidText(const CUuuid& uuid) {
   const std::string hex = HexBytes(std::as_bytes(std::span(uuid.bytes)));
@@ -279,19 +253,8 @@ std::string UuidText(const CUuuid& uuid) {
 }
 
 const Word* FindTable(const std::string& uuid) {
-  const Tables& t = AllTables();
-  const std::array<Named, 8> named = {{
-      {"6bd5fb6c-5bf4-e74a-8987-d93912fd9df9", t.cudart.data()},
-      {"a094798c-2e74-2e74-93f2-0800200c0a66", t.runtime_callbacks.data()},
-      {"42d85a81-23f6-cb47-8298-f6e78a3aecdc", t.tls.data()},
-      {"c693336e-1121-df11-a8c3-68f355d89593", t.storage.data()},
-      {"263e8860-7cd2-6143-92f6-bbd5006dfa7e", t.checks.data()},
-      {"d4082055-bde6-704b-8d34-ba123c66e1f2", t.integrity.data()},
-      {"21318c60-9714-3248-8ca6-41ff7324c8f2", t.context.data()},
-      {"6e163fbe-b958-444d-835c-e182aff1991e", t.module.data()},
-  }};
-  for (const Named& n : named) {
-    if (uuid == n.uuid) return n.table;
+  for (std::size_t i = 0; i < kTables; ++i) {
+    if (uuid == kKinds[i].uuid) return AllTables().all[i].data();
   }
   return nullptr;
 }
@@ -323,9 +286,9 @@ CUresult Handshake(std::uint32_t version, std::uint64_t unix_time,
   message.Put(version);
   message.Put(static_cast<std::uint32_t>(::getpid()));
   message.Put(static_cast<std::uint32_t>(::pthread_self()));
-  message.Put(reinterpret_cast<Word>(tables.cudart.data()));
-  message.Put(reinterpret_cast<Word>(tables.integrity.data()));
-  message.Put(tables.integrity[1]);
+  message.Put(reinterpret_cast<Word>(tables.all[kCudart].data()));
+  message.Put(reinterpret_cast<Word>(tables.all[kIntegrity].data()));
+  message.Put(tables.all[kIntegrity][1]);
   message.Put(unix_time);
   for (int i = 0; i < Driver::Get().device_count(); ++i) {
     const DeviceState* const device = Driver::Get().device(i);

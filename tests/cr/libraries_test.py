@@ -2,19 +2,24 @@
 
 libraries_test.py cupy       CuPy: element-wise, reductions, raw kernels, streams
 libraries_test.py cuda_core  cuda-python: cuda.core on top of cuda.bindings
+libraries_test.py cudart_13_2, cudart_13_5
+                             a program of ours with later CUDA runtimes, which ask
+                             the driver for more than the one it was built with
 
 They are installed by pip into virtual environments below the build directory,
 once. Skipped, saying why, where that cannot be: without root, without a package
-index, without the toolkit's libnvrtc.
+index, CuPy and cuda-python without the toolkit's libnvrtc.
 """
 import fcntl
+import glob
 import os
 import subprocess
 import sys
 
-from harness import (BUILD, Skip, cuda_runtime, expect_equal, main, needs_criu,
-                     needs_root, tail)
-from programs import Undisturbed
+from harness import (BUILD, Skip, cuda_runtime, descendants, expect,
+                     expect_equal, main, needs_criu, needs_program, needs_root,
+                     read_text, tail)
+from programs import Program, Undisturbed
 from programs_test import POINTS, disturbed
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -96,7 +101,48 @@ def library(test):
     test.check_idle(node)
 
 
+class WithRuntime(Program):
+    """A program of tests/programs with a libcudart.so.13 from `directory`."""
+
+    def __init__(self, test, name, directory):
+        super().__init__(test, name)
+        self.directory = directory
+
+    def command(self, iterations=None):
+        # Last in the job, or pos-cli and posd's own would see it, too.
+        return ["/bin/sh", "-c",
+                'LD_LIBRARY_PATH="$0:$LD_LIBRARY_PATH" exec "$@"',
+                self.directory, *super().command(iterations)]
+
+
+RUNTIMES = {"cudart_13_2": "13.2.*", "cudart_13_5": "13.5.*"}
+
+
+def later_runtime(test):
+    """Start, results, and a checkpoint of what asks for private functions that
+    the runtime of the toolkit does without."""
+    needs_root()
+    needs_program("vector_add_shared")
+    python = installed(test.name,
+                       [f"nvidia-cuda-runtime=={RUNTIMES[test.name]}"])
+    found = glob.glob(os.path.join(os.path.dirname(os.path.dirname(python)),
+                                   "lib/python3*/site-packages/nvidia/cu13/lib"))
+    expect_equal(len(found), 1, f"directories of the runtime: {found}")
+    node = test.node()
+    needs_criu(node)
+    program = WithRuntime(test, "vector_add_shared", found[0])
+    undisturbed = Undisturbed(node, program)
+    job = node.run(*program.command(undisturbed.iterations))
+    mapped = [read_text(f"/proc/{pid}/maps") for pid, name in
+              descendants().items() if name.startswith("vector_add")]
+    expect(any(found[0] in text for text in mapped), "another runtime is loaded")
+    node.finish_job(job, undisturbed.output)
+    disturbed(test, node, program, undisturbed, stop=True, kernel_running=False)
+    test.check_idle(node)
+
+
 TESTS = {name: library for name in LIBRARIES}
+TESTS.update({name: later_runtime for name in RUNTIMES})
 
 if __name__ == "__main__":
     main(TESTS, limit_s=400)
