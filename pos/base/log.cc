@@ -11,6 +11,7 @@ namespace {
 
 std::atomic<LogSink> g_sink{nullptr};
 std::atomic<LogLevel> g_level{LogLevel::kInfo};
+std::atomic<int> g_fd{STDERR_FILENO};
 std::atomic<const char*> g_name{"pos"};
 
 constexpr std::array<const char*, 4> kLevelNames = {"debug", "info", "warning",
@@ -28,7 +29,7 @@ void WriteToStderr(LogLevel level, std::string_view message) {
   // One write, so that lines of several processes do not mix. A failure has
   // nowhere to be reported.
   [[maybe_unused]] const ssize_t n =
-      ::write(STDERR_FILENO, line.data(), line.size());
+      ::write(g_fd.load(std::memory_order_relaxed), line.data(), line.size());
 }
 
 void AppendValue(std::string* out, const std::string& value) {
@@ -53,6 +54,8 @@ void SetLogLevel(LogLevel lowest) {
 }
 
 LogLevel GetLogLevel() { return g_level.load(std::memory_order_relaxed); }
+
+void SetLogFd(int fd) { g_fd.store(fd, std::memory_order_relaxed); }
 
 void SetLogName(const char* name) {
   g_name.store(name, std::memory_order_relaxed);

@@ -38,6 +38,8 @@ using LogSink = void (*)(LogLevel level, std::string_view message);
 void SetLogSink(LogSink sink);      // nullptr: the default sink
 void SetLogLevel(LogLevel lowest);  // default kInfo
 [[nodiscard]] LogLevel GetLogLevel();
+// Where the default sink writes; standard error at first. Any time.
+void SetLogFd(int fd);
 // Prefix of the default sink's lines, e.g. "posd". Must outlive the process.
 void SetLogName(const char* name);
 [[nodiscard]] bool ParseLogLevel(std::string_view name, LogLevel* level);

@@ -221,6 +221,9 @@ class DeviceStream {
 enum class DeviceLimit : std::uint8_t {
   kStackBytes,  // of each thread
   kHeapBytes,   // of device-side malloc
+  // Of the text that kernels print and that is not handed on yet. A device that
+  // hands it on at once takes any.
+  kOutputBytes,
 };
 
 class DeviceContext {

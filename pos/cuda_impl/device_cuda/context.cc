@@ -116,8 +116,9 @@ Result<std::unique_ptr<DeviceModule>> CudaContext::LoadModule(
 
 DeviceError CudaContext::SetLimit(DeviceLimit limit, std::uint64_t value,
                                   ModulePlacer*, std::uint64_t* in_effect) {
-  const CUlimit name = limit == DeviceLimit::kStackBytes
-                           ? CU_LIMIT_STACK_SIZE
+  const CUlimit name = limit == DeviceLimit::kStackBytes ? CU_LIMIT_STACK_SIZE
+                       : limit == DeviceLimit::kOutputBytes
+                           ? CU_LIMIT_PRINTF_FIFO_SIZE
                            : CU_LIMIT_MALLOC_HEAP_SIZE;
   MutexLock use(&core_->use_mu);
   if (!core_->Enter()) return core_->sticky.load(std::memory_order_acquire);

@@ -268,6 +268,11 @@ Completer::Passed Completer::AllPassed(ContextCore* core,
     if (result == CUDA_SUCCESS) result = driver_.EventQuery(mark->event);
     if (result == CUDA_ERROR_NOT_READY) return Passed::kNo;
     if (result != CUDA_SUCCESS) {
+      // The text of a failed assertion comes with a call that synchronizes; in
+      // a context that has failed it waits for nothing.
+      if (core->output.load(std::memory_order_acquire) != nullptr) {
+        driver_.EventSynchronize(mark->event);
+      }
       // Whether the work was done cannot be known any more.
       if (!core->EndsContext(result)) {
         POS_LOG(kError, "an event cannot be looked at",
@@ -281,7 +286,29 @@ Completer::Passed Completer::AllPassed(ContextCore* core,
   return Passed::kYes;
 }
 
+void Completer::FlushOutput(const std::vector<Done>& done) {
+  std::vector<const ContextCore*> flushed;
+  for (const Done& d : done) {
+    ContextCore* const core = d.core.get();
+    DriverOutput* const output = core->output.load(std::memory_order_acquire);
+    if (output == nullptr || core->printing.load() == 0 ||
+        d.pending.marks.empty() ||
+        std::find(flushed.begin(), flushed.end(), core) != flushed.end()) {
+      continue;
+    }
+    flushed.push_back(core);
+    // The driver writes when something synchronizes. It has passed: no wait.
+    CUresult result = core->EnterFromCompleter();
+    if (result == CUDA_SUCCESS) {
+      result = driver_.EventSynchronize(d.pending.marks.back()->event);
+    }
+    core->EndsContext(result);
+    output->Drain(core->sink);
+  }
+}
+
 void Completer::Report(std::vector<Done>* done) {
+  FlushOutput(*done);
   std::sort(done->begin(), done->end(), [](const Done& a, const Done& b) {
     return a.pending.order < b.pending.order;
   });
@@ -303,6 +330,7 @@ void Completer::Report(std::vector<Done>* done) {
       std::memcpy(d.pending.copy_to, d.pending.buffer.data(),
                   d.pending.copy_bytes);
     }
+    if (d.pending.prints) core->printing.fetch_sub(1);
     if (d.pending.token != 0) {
       core->sink->OnComplete(d.pending.token, d.pending.refused);
     }
@@ -322,6 +350,8 @@ void Completer::Finish(const std::shared_ptr<ContextCore>& core) {
         POS_LOG(kWarning, "a context does not end",
                 {{"error", driver_.NameOf(result)}});
       }
+      DriverOutput* const output = core->output.load(std::memory_order_acquire);
+      if (output != nullptr) output->Drain(core->sink);
     }
   }
   std::vector<Pending> all;

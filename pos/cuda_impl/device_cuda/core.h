@@ -28,6 +28,7 @@
 
 #include "pos/base/mutex.h"
 #include "pos/cuda_impl/device_cuda/driver.h"
+#include "pos/cuda_impl/device_cuda/driver_output.h"
 #include "pos/cuda_impl/device_cuda/pinned_pool.h"
 #include "pos/device/device.h"
 
@@ -67,6 +68,7 @@ struct Pending {
   DeviceError fault = 0;
   DeviceError refused = 0;  // reported instead of success
   // Held until then; `copy_to` gets its bytes.
+  bool prints = false;  // a kernel that may print, counted in `printing`
   PinnedBuffer buffer;
   void* copy_to = nullptr;
   std::uint64_t copy_bytes = 0;
@@ -106,6 +108,12 @@ class ContextCore : public std::enable_shared_from_this<ContextCore> {
   // Not 0: the context's sticky error. The completer ends what runs and reports
   // everything pending, and all that is submitted later, with it.
   std::atomic<DeviceError> sticky{0};
+
+  // Launches of kernels that may print which are not reported yet, and where
+  // their text comes out: null until code is loaded that prints, then it stays.
+  std::atomic<std::int32_t> printing{0};
+  std::atomic<DriverOutput*> output{nullptr};
+  std::shared_ptr<DriverOutput> output_owner;  // the worker's
 
   Mutex use_mu;
   CUcontext context POS_GUARDED_BY(use_mu);  // null: destroyed
@@ -158,6 +166,9 @@ class Completer {
                  std::vector<Done>* done);
   Passed AllPassed(ContextCore* core, std::vector<MarkPtr>* marks);
   void Report(std::vector<Done>* done);
+  // What kernels have printed goes to the sink before anything is reported that
+  // came after.
+  void FlushOutput(const std::vector<Done>& done);
   void Finish(const std::shared_ptr<ContextCore>& core);
   void UnloadRetired(ContextCore* core);
   [[nodiscard]] bool HasWork() const POS_REQUIRES(mu_);

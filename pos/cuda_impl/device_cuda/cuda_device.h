@@ -13,7 +13,7 @@
 //               runs in it. Kernels that never end keep a real GPU's driver
 //               waiting; the runner is killed then
 //   output      of kernels: the driver writes it to this process's standard
-//               output
+//               streams when something synchronizes (driver_output.h)
 //
 // The primary context of the device is used for clearing, reading and writing
 // memory; every DeviceContext is a context of its own.

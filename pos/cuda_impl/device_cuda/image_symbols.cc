@@ -3,6 +3,7 @@
 #include <elf.h>
 
 #include <algorithm>
+#include <array>
 #include <cctype>
 #include <cstring>
 #include <optional>
@@ -181,11 +182,12 @@ std::vector<ImageVariable> CubinVariables(std::string_view elf) {
   return variables;
 }
 
-bool NamesHeap(std::string_view code, bool ptx) {
+bool NamesAny(std::string_view code, bool ptx,
+              std::span<const std::string_view> names) {
   const auto in_name = [ptx](char c) {
     return ptx ? IsNameChar(c) : c != '\0';
   };
-  for (const std::string_view name : {"malloc", "free"}) {
+  for (const std::string_view name : names) {
     for (std::size_t at = code.find(name); at != std::string_view::npos;
          at = code.find(name, at + 1)) {
       const std::size_t end = at + name.size();
@@ -196,6 +198,17 @@ bool NamesHeap(std::string_view code, bool ptx) {
     }
   }
   return false;
+}
+
+bool NamesHeap(std::string_view code, bool ptx) {
+  constexpr std::array<std::string_view, 2> kNames = {"malloc", "free"};
+  return NamesAny(code, ptx, kNames);
+}
+
+bool NamesOutput(std::string_view code, bool ptx) {
+  constexpr std::array<std::string_view, 2> kNames = {"vprintf",
+                                                      "__assertfail"};
+  return NamesAny(code, ptx, kNames);
 }
 
 ImageSymbols ReadSymbols(std::span<const fatbin::Entry> entries) {
@@ -210,6 +223,7 @@ ImageSymbols ReadSymbols(std::span<const fatbin::Entry> entries) {
     if (!code.ok()) continue;
     const bool ptx = entry.kind == fatbin::EntryKind::kPtx;
     symbols.uses_heap = symbols.uses_heap || NamesHeap(*code, ptx);
+    symbols.prints = symbols.prints || NamesOutput(*code, ptx);
     for (ImageVariable& variable :
          ptx ? PtxVariables(*code) : CubinVariables(*code)) {
       ImageVariable& kept = by_name[variable.name];

@@ -27,6 +27,7 @@ struct ImageSymbols {
   std::vector<ImageVariable> variables;                  // by name, each once
   std::map<std::string, std::vector<ParamInfo>> params;  // of cubins
   bool uses_heap = false;  // some function may call malloc or free
+  bool prints = false;     // some function may print, or assert
 };
 
 // Of all entries, for whatever architecture: a name that is not in what the
@@ -35,8 +36,12 @@ ImageSymbols ReadSymbols(std::span<const fatbin::Entry> entries);
 
 // Variables of a PTX text (module scope, .global and .const, defined there).
 std::vector<ImageVariable> PtxVariables(std::string_view text);
-// Whether the text, or the cubin's table of names, has the name malloc or free.
+// Whether the text, or the cubin's table of names, has one of the names.
+bool NamesAny(std::string_view code, bool ptx,
+              std::span<const std::string_view> names);
+// malloc or free; vprintf or __assertfail.
 bool NamesHeap(std::string_view code, bool ptx);
+bool NamesOutput(std::string_view code, bool ptx);
 // Variables of a cubin: objects in .nv.global*, .nv.constant3*.
 std::vector<ImageVariable> CubinVariables(std::string_view elf);
 

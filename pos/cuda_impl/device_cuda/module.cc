@@ -176,6 +176,7 @@ DeviceFunction* CudaModule::FindFunction(std::string_view name) {
   FunctionInfo info;
   info.name = std::string(name);
   info.uses_heap = symbols_.uses_heap;
+  info.prints = symbols_.prints;
   MutexLock use(&core_->use_mu);
   if (!core_->Enter()) return nullptr;
   CUfunction function = nullptr;
@@ -268,6 +269,16 @@ Result<std::unique_ptr<DeviceModule>> LoadCudaModule(
   if (!core->Enter()) {
     *error = core->sticky.load();
     return Status(Code::kDeviceGone, "the context has failed");
+  }
+  if (symbols.prints && core->output_owner == nullptr) {
+    Result<std::shared_ptr<DriverOutput>> output = DriverOutput::Get();
+    if (output.ok()) {
+      core->output_owner = *std::move(output);
+      core->output.store(core->output_owner.get(), std::memory_order_release);
+    } else {
+      POS_LOG(kWarning, "text that kernels print is lost",
+              {{"why", output.status().message()}});
+    }
   }
   CUmodule module = nullptr;
   const CUresult result = core->driver.ModuleLoadDataEx(

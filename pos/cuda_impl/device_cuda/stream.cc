@@ -236,6 +236,10 @@ DeviceError CudaStream::Launch(DeviceFunction* function,
   if (result != CUDA_SUCCESS && !IsFatal(result)) {
     return static_cast<DeviceError>(result);
   }
+  if (info.prints) {
+    pending.prints = true;
+    core_->printing.fetch_add(1);
+  }
   Done(result, std::move(pending));
   return 0;
 }

@@ -203,6 +203,10 @@ class SimContext : public DeviceContext, private ptx::KernelOutput {
       *in_effect = stack_bytes_;
       return 0;
     }
+    if (limit == DeviceLimit::kOutputBytes) {
+      *in_effect = value;
+      return 0;
+    }
     if (value > kMostHeapBytes) return CUDA_ERROR_OUT_OF_MEMORY;
     const std::uint64_t bytes =
         (std::max<std::uint64_t>(value, 1) + kHeapAlignment - 1) &

@@ -43,6 +43,10 @@ DeviceError CudaExecutor::SetLimit(Handle* handle, const CtxSetLimitArgs& args,
                                        nullptr, in_effect);
     case CU_LIMIT_PRINTF_FIFO_SIZE:
       *in_effect = std::clamp(args.value, kLeastFifoBytes, kMostFifoBytes);
+      if (const DeviceError error = object->context->SetLimit(
+              DeviceLimit::kOutputBytes, *in_effect, nullptr, in_effect)) {
+        return error;
+      }
       output_.SetCapacity(handle->id, *in_effect);
       return 0;
     case CU_LIMIT_MALLOC_HEAP_SIZE:

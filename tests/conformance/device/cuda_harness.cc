@@ -118,7 +118,6 @@ class CudaHarness : public Harness {
   }
   std::uint64_t memory_bytes() override { return memory_bytes_; }
   bool exact_bounds() override { return false; }
-  bool reports_output() override { return false; }
 
  private:
   std::unique_ptr<Device> device_;

@@ -37,9 +37,6 @@ class Harness {
   // Whether a stray pointer of 4 bytes after an allocation's 512-byte rounding
   // is found; a GPU looks at its pages only.
   virtual bool exact_bounds() = 0;
-  // Whether what kernels print comes to the sink; a driver writes it to its
-  // process's standard output.
-  virtual bool reports_output() { return true; }
   [[nodiscard]] virtual ErrorNumbers errors() const { return {}; }
 };
 
