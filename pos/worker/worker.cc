@@ -29,6 +29,7 @@ void Worker::Finish(ApiContext* context) {
 
 bool Worker::TakeCompletions() {
   if (!completions_->Take(&taken_)) return false;
+  completed_.fetch_add(taken_.size(), std::memory_order_relaxed);
   for (const CompletionQueue::Item& item : taken_) {
     ApiContext* const context =
         pool_->At(static_cast<std::uint32_t>(item.token - 1));
@@ -40,8 +41,19 @@ bool Worker::TakeCompletions() {
   return true;
 }
 
+// SetHold may come in between: then what is found here is of the hold before,
+// and the next step sees the new one.
+bool Worker::Holds() {
+  const Hold hold = hold_.load(std::memory_order_acquire);
+  if (hold == Hold::kNone) return false;
+  if (!still() && in_flight() == 0) {
+    still_.store(true, std::memory_order_release);
+  }
+  return hold == Hold::kNow || still();
+}
+
 bool Worker::ExecuteSome() {
-  const bool hold = hold_.load(std::memory_order_acquire);
+  const bool hold = Holds();
   bool progress = false;
   for (int i = 0; i < kBatch; ++i) {
     ApiContext* context = nullptr;
@@ -72,9 +84,9 @@ bool Worker::Step() {
 }
 
 bool Worker::Idle() {
-  const bool can_execute =
-      !in_->Empty() ||
-      (!pending_.empty() && !hold_.load(std::memory_order_acquire));
+  const Hold hold = hold_.load(std::memory_order_acquire);
+  const bool holds = hold == Hold::kNow || (hold != Hold::kNone && still());
+  const bool can_execute = !in_->Empty() || (!pending_.empty() && !holds);
   return !can_execute && completions_->empty();
 }
 
