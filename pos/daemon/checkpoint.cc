@@ -196,18 +196,23 @@ Status CheckpointRun::OpenDraft() {
   return {};
 }
 
-Status CheckpointRun::QuiesceOnce(std::uint64_t drain_ms) {
+Status CheckpointRun::QuiesceOnce(std::uint32_t number) {
+  const QuiescePlan& plan = tunables_.quiesce;
+  const std::uint64_t watch_ms = plan.WatchMs(number, members_.size());
   // A late answer to the attempt before must not be taken for this one's.
   if (attempts_ > 0)
     job_->Update([this](JobRecord* r) { epoch_ = ++r->epoch; });
   const std::uint64_t began_ns = MonotonicNs();
   runner::ToRunner request;
   request.mutable_quiesce()->set_epoch(epoch_);
-  request.mutable_quiesce()->set_drain_ms(drain_ms);
+  request.mutable_quiesce()->set_drain_ms(plan.DrainMs(number));
+  request.mutable_quiesce()->set_longest_ms(plan.drain_ms);
+  request.mutable_quiesce()->set_watch_ms(watch_ms);
+  const std::uint64_t limit_ms =
+      std::max(plan.drain_ms, plan.DrainMs(number)) + watch_ms + kRunnerMs;
   const Status status = ForEach([&](Member* member) {
     runner::FromRunner reply;
-    POS_RETURN_IF_ERROR(
-        CallRunner(member, request, {}, drain_ms + kRunnerMs, &reply));
+    POS_RETURN_IF_ERROR(CallRunner(member, request, {}, limit_ms, &reply));
     member->quiesced = reply.quiesced();
     member->is_quiesced = true;
     return Status();
@@ -223,7 +228,9 @@ Status CheckpointRun::QuiesceOnce(std::uint64_t drain_ms) {
     CallRunner(&member, resume, {}, kRunnerMs).IgnoreError();
     member.is_quiesced = false;
   }
-  failed_ns_ += MonotonicNs() - began_ns;
+  // While it was watched, it ran.
+  const std::uint64_t took_ns = MonotonicNs() - began_ns;
+  failed_ns_ += took_ns - std::min(took_ns, watch_ms * 1'000'000);
   return status;
 }
 
@@ -241,12 +248,12 @@ Status CheckpointRun::Quiesce() {
   Status status;
   for (std::uint32_t i = 0; i < plan.attempts(); ++i) {
     POS_RETURN_IF_ERROR(Report("quiesce"));
-    status = QuiesceOnce(plan.DrainMs(i));
+    status = QuiesceOnce(i);
     if (status.ok()) break;
     if (status.code() != Code::kTimeout && status.code() != Code::kBusy) {
       return status;
     }
-    POS_RETURN_IF_ERROR(Pause(plan.PauseMs(i)));
+    POS_RETURN_IF_ERROR(Pause(plan.PauseMs(i, members_.size())));
   }
   POS_RETURN_IF_ERROR(status.WithContext(
       "the job does not come to rest, " + std::to_string(attempts_) +

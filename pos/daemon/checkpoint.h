@@ -53,7 +53,7 @@ class CheckpointRun {
   // What CRIU would refuse, asked while the job still runs undisturbed.
   Status Preflight();
   Status Quiesce();
-  Status QuiesceOnce(std::uint64_t drain_ms);
+  Status QuiesceOnce(std::uint32_t number);
   // Lets the job run for a while before the next attempt.
   Status Pause(std::uint64_t ms);
   Status Detach();

@@ -13,6 +13,7 @@
 #define POS_DAEMON_QUIESCE_PLAN_H_
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 
 namespace pos {
@@ -36,7 +37,18 @@ struct QuiescePlan {
     return std::min(ms, drain_ms);
   }
   // How long the job then runs undisturbed; 0 after the last attempt.
-  [[nodiscard]] std::uint64_t PauseMs(std::uint32_t number) const {
+  [[nodiscard]] std::uint64_t PauseMs(std::uint32_t number,
+                                      std::size_t sessions) const {
+    return sessions == 1 ? 0 : BetweenMs(number);
+  }
+  // How long the session of a job that has one is watched instead.
+  [[nodiscard]] std::uint64_t WatchMs(std::uint32_t number,
+                                      std::size_t sessions) const {
+    return sessions == 1 ? BetweenMs(number) : 0;
+  }
+
+ private:
+  [[nodiscard]] std::uint64_t BetweenMs(std::uint32_t number) const {
     if (number + 1 >= attempts()) return 0;
     std::uint64_t times = 1;
     for (; number > 0 && times < kLongestPause; --number) times *= 2;

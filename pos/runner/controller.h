@@ -69,6 +69,12 @@ class Controller {
   Status HandleAttach(const runner::Attach& request, std::vector<UniqueFd> fds);
   Status HandleLoad(const runner::Load& request, std::vector<UniqueFd> fds,
                     runner::FromRunner* reply);
+  // Has the session's device come to rest and stay so. `*held_ns`: since when
+  // nothing was handed to it. On an error everything runs on.
+  Status BringToRest(const runner::Quiesce& request, std::uint64_t* held_ns);
+  // kTimeout when no call came back for `silence_ms`, or after `longest_ms`.
+  Status AwaitRest(std::uint64_t silence_ms, std::uint64_t longest_ms);
+  Status CloseGate();
   Status HandleQuiesce(const runner::Quiesce& request,
                        runner::FromRunner* reply);
   Status HandleDetach(const runner::Detach& request);

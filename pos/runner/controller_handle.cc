@@ -18,9 +18,6 @@
 namespace pos {
 namespace {
 
-constexpr int kGateMs = 5000;     // the client gives up after 3 s
-constexpr int kDetachMs = 10000;  // likewise, unless posd says otherwise
-
 Result<ckpt::PackId> PackIdOf(const std::string& bytes) {
   ckpt::PackId id;
   if (bytes.size() != id.bytes.size()) return Proto("pack id of a wrong size");
@@ -254,76 +251,6 @@ Status Controller::HandleLoad(const runner::Load& request,
   reply->mutable_loaded()->set_bytes(bytes);
   phase_ = runner::State::LOADED;
   return {};
-}
-
-Status Controller::HandleQuiesce(const runner::Quiesce& request,
-                                 runner::FromRunner* reply) {
-  if (detach_late_) return Busy("the client stands still in a detach");
-  if (phase_ != runner::State::SERVING) return NotReady("no client is served");
-  epoch_ = request.epoch();
-  runner::Quiesced* const out = reply->mutable_quiesced();
-  out->set_gate_closed_ns(MonotonicNs());
-  POS_RETURN_IF_ERROR(link_.Send(wire::SessionRecordType::kGate, epoch_));
-  switch (link_.WaitAnswer(epoch_, kGateMs)) {
-    case ClientLink::Event::kGated:
-      break;
-    case ClientLink::Event::kRefusing:
-      return Busy(std::to_string(link_.inside()) +
-                  " threads of the client are inside calls");
-    case ClientLink::Event::kGone:
-    case ClientLink::Event::kDetached:
-      OnClientEnded("it closed its connection");
-      return Closed("the client is gone");
-    default:
-      link_.Send(wire::SessionRecordType::kUngate, epoch_).IgnoreError();
-      return Timeout("the client did not close its gate");
-  }
-  const Status status =
-      session_->Quiesce(Deadline::AfterMs(request.drain_ms()));
-  if (!status.ok()) {
-    link_.Send(wire::SessionRecordType::kUngate, epoch_).IgnoreError();
-    return status;
-  }
-  phase_ = runner::State::QUIESCED;
-  out->set_drained_ns(MonotonicNs());
-  out->set_pending_calls(session_->pending_calls());
-  out->set_live_bytes(session_->memory().block_bytes());
-  std::uint64_t host_bytes = 0;
-  for (const auto& [address, bytes] : session_->host_blocks()) {
-    host_bytes += bytes;
-  }
-  out->set_host_bytes(host_bytes);
-  out->set_client_ns_pid(link_.client_pid());
-  out->set_verdict_address(link_.verdict_address());
-  for (std::size_t i = 0; i < devices_.size(); ++i) {
-    out->add_granted_bytes(ledger_->Granted(static_cast<int>(i)));
-  }
-  return {};
-}
-
-Status Controller::HandleDetach(const runner::Detach& request) {
-  if (phase_ != runner::State::QUIESCED) return NotReady("not quiesced");
-  if (detach_late_) return Busy("the client stands still in a detach");
-  POS_RETURN_IF_ERROR(
-      link_.Send(wire::SessionRecordType::kDetach, request.epoch()));
-  const int limit_ms = request.timeout_ms() == 0
-                           ? kDetachMs
-                           : static_cast<int>(request.timeout_ms());
-  switch (link_.WaitAnswer(request.epoch(), limit_ms)) {
-    case ClientLink::Event::kDetached:
-      phase_ = runner::State::DETACHED;
-      return {};
-    case ClientLink::Event::kRefusing:
-      return Busy(std::to_string(link_.inside()) +
-                  " threads of the client are inside calls");
-    case ClientLink::Event::kGone:
-      OnClientEnded("it closed its connection");
-      return Closed("the client is gone");
-    default:
-      epoch_ = request.epoch();
-      detach_late_ = true;
-      return Timeout("the client did not detach");
-  }
 }
 
 Status Controller::HandleSave(std::uint64_t id, const runner::Save& request,

@@ -148,10 +148,27 @@ std::string Session::WhatIsLeft() {
          " calls are still on the device";
 }
 
+void Session::SeekRest(Rest how) {
+  worker_->SetHold(how == Rest::kNow ? Worker::Hold::kNow
+                                     : Worker::Hold::kWhenIdle);
+  WakeAll();
+}
+
+void Session::MakeRoom() {
+  pool_.SetUnbounded(true);
+  WakeAll();
+}
+
+void Session::EndRest() {
+  pool_.SetUnbounded(false);
+  worker_->SetHold(Worker::Hold::kNone);
+  WakeAll();
+}
+
 Status Session::Quiesce(const Deadline& deadline) {
   if (!started_ || paused_) return NotReady("the session does not run");
   pool_.SetUnbounded(true);
-  worker_->SetHold(true);
+  worker_->SetHold(Worker::Hold::kNow);
   WakeAll();
   Backoff backoff;
   for (;;) {
@@ -165,9 +182,7 @@ Status Session::Quiesce(const Deadline& deadline) {
     if (late) what = WhatIsLeft();
     ResumeAll();
     if (late) {
-      pool_.SetUnbounded(false);
-      worker_->SetHold(false);
-      WakeAll();
+      EndRest();
       return Timeout(what);
     }
     backoff.Wait();
@@ -177,10 +192,8 @@ Status Session::Quiesce(const Deadline& deadline) {
 void Session::Resume() {
   if (!paused_) return;
   paused_ = false;
-  pool_.SetUnbounded(false);
-  worker_->SetHold(false);
   ResumeAll();
-  WakeAll();
+  EndRest();
 }
 
 void Session::Wake() {

@@ -2,7 +2,7 @@
 // The heart of pos-runner, without its sockets.
 //
 // Threads: created, started, quiesced and destroyed by one controlling thread;
-//   the pipeline runs on threads of its own. CancelAll, Wake, stats: any
+//   the pipeline runs on threads of its own. CancelAll, Wake, AtRest, stats: any
 //   thread.
 // Blocking: Quiesce up to its deadline; Stop until the stages have ended their
 //   step.
@@ -58,6 +58,20 @@ class Session {
 
   [[nodiscard]] RingServer* ring() { return ring_.get(); }
 
+  // The first half of a cut, while the client still runs: the device comes to
+  // rest and stays so; what the client sends meanwhile waits. kNow: nothing
+  // more is handed to the device, from the call on. kWhenIdle: calls go on as
+  // ever until nothing is on the device for a moment; then nothing is handed to
+  // it any more. May be called again with the other one.
+  enum class Rest { kNow, kWhenIdle };
+  void SeekRest(Rest how);
+  [[nodiscard]] bool AtRest() const { return started_ && worker_->still(); }
+  // Before the client is told to close its gate: a call that it has begun, and
+  // for which there is no room, can be finished.
+  void MakeRoom();
+  // Everything runs on.
+  void EndRest();
+
   // The cut. The client must be gated: it sends nothing more. Takes everything
   // out of the ring, hands nothing more to the device, waits until the device
   // is idle. On OK the pipeline is paused and holds nothing but the pending
@@ -93,6 +107,9 @@ class Session {
     return state_->devices[static_cast<std::size_t>(i)];
   }
 
+  // Calls that are on the device, and calls that came back from it. Any thread.
+  [[nodiscard]] std::uint64_t on_device() const { return worker_->in_flight(); }
+  [[nodiscard]] std::uint64_t completed() const { return worker_->completed(); }
   // Calls taken from the client so far. Any thread.
   [[nodiscard]] std::uint64_t calls() const {
     return front_end_->next_pc() - 1;

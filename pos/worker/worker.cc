@@ -29,6 +29,7 @@ void Worker::Finish(ApiContext* context) {
 
 bool Worker::TakeCompletions() {
   if (!completions_->Take(&taken_)) return false;
+  completed_.fetch_add(taken_.size(), std::memory_order_relaxed);
   for (const CompletionQueue::Item& item : taken_) {
     ApiContext* const context =
         pool_->At(static_cast<std::uint32_t>(item.token - 1));
@@ -50,8 +51,19 @@ bool Worker::Blocked() {
   return blocked_;
 }
 
+// SetHold may come in between: then what is found here is of the hold before,
+// and the next step sees the new one.
+bool Worker::Holds() {
+  const Hold hold = hold_.load(std::memory_order_acquire);
+  if (hold == Hold::kNone) return false;
+  if (!still() && in_flight() == 0) {
+    still_.store(true, std::memory_order_release);
+  }
+  return hold == Hold::kNow || still();
+}
+
 bool Worker::ExecuteSome() {
-  const bool hold = hold_.load(std::memory_order_acquire);
+  const bool hold = Holds();
   bool progress = false;
   for (int i = 0; i < kBatch; ++i) {
     if (!hold && Blocked()) break;
@@ -93,9 +105,10 @@ bool Worker::Step() {
 
 bool Worker::Idle() {
   if (!completions_->empty()) return false;
-  const bool hold = hold_.load(std::memory_order_acquire);
-  if (!hold && blocked_) return !retry_.load(std::memory_order_acquire);
-  return in_->Empty() && (hold || pending_.empty());
+  const Hold hold = hold_.load(std::memory_order_acquire);
+  const bool holds = hold == Hold::kNow || (hold != Hold::kNone && still());
+  if (!holds && blocked_) return !retry_.load(std::memory_order_acquire);
+  return in_->Empty() && (holds || pending_.empty());
 }
 
 bool Worker::Quiet() {

@@ -3,8 +3,8 @@
 // token comes back, out of order, by context.
 //
 // Threads: Step, Idle: the thread that runs the stage. CompletionQueue: the
-//   device's threads push. SetHold, Retry: any. The rest: while the stage is
-//   paused.
+//   device's threads push. SetHold, Retry, still, in_flight, completed: any. The
+//   rest: while the stage is paused.
 #ifndef POS_WORKER_WORKER_H_
 #define POS_WORKER_WORKER_H_
 
@@ -86,18 +86,37 @@ class Worker : public Stage {
   bool Step() override;
   bool Idle() override;
 
-  // A cut is being made: nothing more is handed to the device; calls that
-  // arrive are set aside in `pending`.
-  void SetHold(bool on) { hold_.store(on, std::memory_order_release); }
   // Has a call that waits (Outcome::kBlocked) executed anew, and one that is
   // just being found blocked. The stage's thread is woken by the caller.
   void Retry() { retry_.store(true, std::memory_order_release); }
+  // A cut is wanted. While the worker holds, nothing is handed to the device,
+  // and calls that arrive are set aside in `pending`.
+  enum class Hold : std::uint8_t {
+    kNone,
+    // Holds from the first moment on at which nothing is on the device; until
+    // then calls go on as ever.
+    kWhenIdle,
+    kNow,
+  };
+  void SetHold(Hold hold) {
+    still_.store(false, std::memory_order_relaxed);
+    hold_.store(hold, std::memory_order_release);
+  }
+  // A cut is wanted, the worker holds, and nothing is on the device. Stays true
+  // until SetHold.
+  [[nodiscard]] bool still() const {
+    return still_.load(std::memory_order_acquire);
+  }
   // Paused: nothing is on the device or in the queue.
   [[nodiscard]] bool Quiet();
   // Paused: parsed calls that were not handed to the device, in order.
   std::deque<ApiContext*>& pending() { return pending_; }
   [[nodiscard]] std::uint64_t in_flight() const {
     return in_flight_.load(std::memory_order_relaxed);
+  }
+  // Calls that came back from the device so far.
+  [[nodiscard]] std::uint64_t completed() const {
+    return completed_.load(std::memory_order_relaxed);
   }
 
  private:
@@ -106,6 +125,8 @@ class Worker : public Stage {
   bool ExecuteSome();
   // Whether a call waits that nobody wants to be tried again.
   bool Blocked();
+  // Whether nothing may be handed to the device.
+  bool Holds();
   void Finish(ApiContext* context);
 
   ApiExecutor* const api_;
@@ -113,11 +134,13 @@ class Worker : public Stage {
   ClientPort* const port_;
   ContextQueue* const in_;
   CompletionQueue* const completions_;
-  std::atomic<bool> hold_{false};
+  std::atomic<Hold> hold_{Hold::kNone};
+  std::atomic<bool> still_{false};
   std::atomic<bool> retry_{false};
   // The call at the front of `pending_` waits for Retry.
   bool blocked_ = false;
   std::atomic<std::uint64_t> in_flight_{0};
+  std::atomic<std::uint64_t> completed_{0};
   std::vector<CompletionQueue::Item> taken_;
   std::deque<ApiContext*> pending_;
 };

@@ -26,10 +26,6 @@ DRAWS = 8
 OPTIONS = {
     # PTX for 10.0 alone.
     "cg_groups_sm100": {"sim.compute_capability": "10.0"},
-    # Kernels that wait for a later call nearly all the time: such a program
-    # comes to rest at few instants, so many are tried, each for a short time.
-    "thread_streams": {"quiesce.drain_ms": "30ms", "quiesce.backoff_ms": "1ms",
-                       "quiesce.retries": 60},
 }
 
 

@@ -42,15 +42,27 @@ TEST(QuiescePlan, PausesAreBounded) {
   QuiescePlan plan;
   plan.retries = 1000;
   plan.backoff_ms = 60'000;
-  EXPECT_EQ(plan.PauseMs(0), 60'000u);
-  EXPECT_EQ(plan.PauseMs(1), 120'000u);
+  EXPECT_EQ(plan.PauseMs(0, 2), 60'000u);
+  EXPECT_EQ(plan.PauseMs(1, 2), 120'000u);
   for (std::uint32_t i = 2; i < 1000; ++i) {
-    EXPECT_EQ(plan.PauseMs(i), 240'000u) << i;
+    EXPECT_EQ(plan.PauseMs(i, 2), 240'000u) << i;
   }
   // Nobody waits after the last attempt, for nothing.
-  EXPECT_EQ(plan.PauseMs(1000), 0u);
+  EXPECT_EQ(plan.PauseMs(1000, 2), 0u);
   plan.retries = 0;
-  EXPECT_EQ(plan.PauseMs(0), 0u);
+  EXPECT_EQ(plan.PauseMs(0, 2), 0u);
+}
+
+TEST(QuiescePlan, OneSessionIsWatchedBetweenAttemptsSeveralAreLeftAlone) {
+  const QuiescePlan plan;
+  for (std::uint32_t i = 0; i < plan.attempts(); ++i) {
+    EXPECT_EQ(plan.WatchMs(i, 1), plan.PauseMs(i, 2)) << i;
+    EXPECT_EQ(plan.PauseMs(i, 0), plan.PauseMs(i, 2)) << i;
+    EXPECT_EQ(plan.PauseMs(i, 1), 0u) << i;
+    EXPECT_EQ(plan.WatchMs(i, 2), 0u) << i;
+    EXPECT_EQ(plan.WatchMs(i, 0), 0u) << i;
+  }
+  EXPECT_EQ(plan.WatchMs(0, 1), 200u);
 }
 
 }  // namespace

@@ -113,7 +113,7 @@ TEST_F(WorkerTest, CompletionInsideTheSubmissionIsCountedRight) {
 TEST_F(WorkerTest, HoldSetsCallsAsideAndTheyRunFirstAfterwards) {
   Push(1);
   Run();
-  worker_.SetHold(true);
+  worker_.SetHold(Worker::Hold::kNow);
   for (std::uint64_t pc = 2; pc <= 200; ++pc) Push(pc);
   Run();
   EXPECT_EQ(api_.executed, Pcs({1}));
@@ -121,7 +121,7 @@ TEST_F(WorkerTest, HoldSetsCallsAsideAndTheyRunFirstAfterwards) {
   EXPECT_TRUE(worker_.Idle());
   EXPECT_TRUE(worker_.Quiet()) << "pending calls are part of a cut";
   for (std::uint64_t pc = 201; pc <= 300; ++pc) Push(pc);
-  worker_.SetHold(false);
+  worker_.SetHold(Worker::Hold::kNone);
   EXPECT_FALSE(worker_.Idle());
   Run();
   ASSERT_EQ(api_.executed.size(), 300u);
@@ -132,7 +132,7 @@ TEST_F(WorkerTest, HoldLetsWhatIsOnTheDeviceFinish) {
   api_.on_execute = [](ApiContext*) { return Outcome::kInFlight; };
   const ApiContext* const context = Push(1);
   Run();
-  worker_.SetHold(true);
+  worker_.SetHold(Worker::Hold::kNow);
   Push(2);
   Run();
   EXPECT_FALSE(worker_.Quiet());
@@ -141,6 +141,55 @@ TEST_F(WorkerTest, HoldLetsWhatIsOnTheDeviceFinish) {
   EXPECT_TRUE(worker_.Quiet());
   EXPECT_EQ(port_.Replies(1), 1);
   EXPECT_EQ(port_.Replies(2), 0);
+}
+
+// Calls go on until nothing is on the device for a moment; from then on none.
+TEST_F(WorkerTest, HoldWhenIdleTakesTheFirstMoment) {
+  api_.on_execute = [](ApiContext*) { return Outcome::kInFlight; };
+  const ApiContext* const first = Push(1);
+  Run();
+  worker_.SetHold(Worker::Hold::kWhenIdle);
+  const ApiContext* const second = Push(2);
+  Run();
+  EXPECT_EQ(api_.executed, Pcs({1, 2}))
+      << "the device is busy: nothing changes";
+  EXPECT_FALSE(worker_.still());
+  completions_.OnComplete(ApiExecutor::TokenOf(first), 0);
+  Run();
+  EXPECT_FALSE(worker_.still());
+  Push(3);
+  completions_.OnComplete(ApiExecutor::TokenOf(second), 0);
+  Run();
+  EXPECT_TRUE(worker_.still()) << "between the answer and the next call";
+  EXPECT_EQ(port_.Replies(2), 1);
+  EXPECT_EQ(api_.executed, Pcs({1, 2}));
+  EXPECT_EQ(worker_.pending().size(), 1u);
+  EXPECT_TRUE(worker_.Idle());
+  EXPECT_TRUE(worker_.Quiet());
+  worker_.SetHold(Worker::Hold::kNow);
+  Run();
+  EXPECT_TRUE(worker_.still()) << "it stays so when the gate is closed";
+  worker_.SetHold(Worker::Hold::kNone);
+  EXPECT_FALSE(worker_.Idle());
+  Run();
+  EXPECT_EQ(api_.executed, Pcs({1, 2, 3}));
+  EXPECT_FALSE(worker_.still());
+}
+
+TEST_F(WorkerTest, HoldNowIsStillOnceTheDeviceIs) {
+  api_.on_execute = [](ApiContext*) { return Outcome::kInFlight; };
+  const ApiContext* const context = Push(1);
+  Run();
+  worker_.SetHold(Worker::Hold::kNow);
+  Push(2);
+  Run();
+  EXPECT_FALSE(worker_.still());
+  EXPECT_EQ(worker_.completed(), 0u);
+  completions_.OnComplete(ApiExecutor::TokenOf(context), 0);
+  Run();
+  EXPECT_TRUE(worker_.still());
+  EXPECT_EQ(worker_.completed(), 1u);
+  EXPECT_EQ(api_.executed, Pcs({1}));
 }
 
 TEST_F(WorkerTest, AnsweredCallsAreNotAnsweredAgain) {
