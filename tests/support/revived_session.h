@@ -126,8 +126,7 @@ class RevivedSession {
   }
   [[nodiscard]] bool held() const { return held_; }
 
-  // Cuts here and goes on in another session. `pending`: calls that the image
-  // has.
+  // Cuts here and goes on in another session.
   ::testing::AssertionResult Revive(CutMode mode = CutMode::kStop) {
     return ReviveAnd(mode, false);
   }
@@ -135,12 +134,47 @@ class RevivedSession {
   ::testing::AssertionResult ReviveHeld(CutMode mode = CutMode::kStop) {
     return ReviveAnd(mode, true);
   }
-  // Of the last Revive.
+  // A checkpoint that is given up when the image has been written: the session
+  // goes on as if there had been none.
+  ::testing::AssertionResult GiveUp(CutMode mode = CutMode::kStop) {
+    MemoryImage image;
+    ::testing::AssertionResult cut = Cut(mode, &image);
+    GoOn();
+    return cut;
+  }
+  // Of the last Revive: calls in the image; whether the session said that it
+  // cannot be saved at that instant, and went on.
+  [[nodiscard]] bool refused() const { return refused_; }
   [[nodiscard]] std::size_t pending() const { return pending_; }
   [[nodiscard]] int revivals() const { return revivals_; }
 
  private:
   ::testing::AssertionResult ReviveAnd(CutMode mode, bool held) {
+    MemoryImage image;
+    ::testing::AssertionResult cut = Cut(mode, &image);
+    if (!cut || refused_) {
+      GoOn();
+      return cut;
+    }
+    client_.Leave();
+    // The addresses are the session's: one at a time can have them.
+    session_.reset();
+    session_ = std::make_unique<SimSession>(stage_threads_, place_, nullptr);
+    const Status status = image.Load(&***session_);
+    client_.Return(session_->ring());
+    if (!status.ok()) {
+      session_->ring()->SetClosed();  // nobody waits for it
+      return Failed("load", status);
+    }
+    session_->ledger().SetUsed((*session_)->TakenBytes(0));
+    held_ = held;
+    if (held) (*session_)->SeekRest(Session::Rest::kNow);
+    (*session_)->Start();
+    ++revivals_;
+    return ::testing::AssertionSuccess();
+  }
+  ::testing::AssertionResult Cut(CutMode mode, MemoryImage* image) {
+    refused_ = false;
     (*session_)->MakeRoom();
     Status status = (*session_)->Quiesce(Deadline::AfterMs(20000));
     if (!status.ok()) return Failed("quiesce", status);
@@ -150,22 +184,15 @@ class RevivedSession {
              << "the session holds " << (*session_)->TakenBytes(0)
              << " bytes and has taken " << session_->ledger().used();
     }
-    MemoryImage image;
-    status = image.Save(&***session_, mode);
+    refused_ = (*session_)->CheckSavable().code() == Code::kBusy;
+    if (refused_) return ::testing::AssertionSuccess();
+    status = image->Save(&***session_, mode);
     if (!status.ok()) return Failed("save", status);
-    client_.Leave();
-    // The addresses are the session's: one at a time can have them.
-    session_.reset();
-    session_ = std::make_unique<SimSession>(stage_threads_, place_, nullptr);
-    status = image.Load(&***session_);
-    if (!status.ok()) return Failed("load", status);
-    session_->ledger().SetUsed((*session_)->TakenBytes(0));
-    client_.Return(session_->ring());
-    held_ = held;
-    if (held) (*session_)->SeekRest(Session::Rest::kNow);
-    (*session_)->Start();
-    ++revivals_;
     return ::testing::AssertionSuccess();
+  }
+  void GoOn() {
+    (*session_)->Resume();
+    held_ = false;
   }
   static ::testing::AssertionResult Failed(const char* what,
                                            const Status& status) {
@@ -177,6 +204,7 @@ class RevivedSession {
   std::unique_ptr<SimSession> session_;
   SessionClient client_;
   bool held_ = false;
+  bool refused_ = false;
   std::size_t pending_ = 0;
   int revivals_ = 0;
 };

@@ -114,7 +114,7 @@ class SessionClient {
     const Deadline deadline = Deadline::AfterMs(20000);
     Backoff backoff;
     while (!Answered(slot)) {
-      if (deadline.Passed()) return kNoAnswer;
+      if (deadline.Passed() || ring_.closed()) return kNoAnswer;
       backoff.Wait();
     }
     wire::ReplySlot& s = ring_.slot(slot);

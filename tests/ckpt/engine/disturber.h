@@ -22,6 +22,8 @@ struct Cut {
   // is held.
   std::uint64_t cut_at = 0;
   CutMode mode = CutMode::kStop;
+  // The checkpoint fails in the end: the session itself goes on.
+  bool give_up = false;
 };
 
 [[nodiscard]] inline CutMode RandomMode(Random* random) {
@@ -41,6 +43,7 @@ struct Cut {
       cut.hold_at = cut.cut_at > lead ? cut.cut_at - lead : 1;
     }
     cut.mode = RandomMode(random);
+    cut.give_up = random->Below(5) == 0;
     cuts.push_back(cut);
   }
   std::sort(cuts.begin(), cuts.end(),
@@ -54,7 +57,7 @@ class Disturber {
       : session_(*session), cuts_(std::move(cuts)) {
     session_.client().calling = [this] { OnCall(); };
     session_.client().waiting = [this](ReplyBy by) {
-      if (by != ReplyBy::kParser && session_.held()) Make(mode_);
+      if (by != ReplyBy::kParser && session_.held()) Make(held_for_);
     };
   }
   ~Disturber() {
@@ -74,15 +77,16 @@ class Disturber {
     for (const Cut& cut : cuts_) {
       if (failed_) return;
       if (calls_ == cut.hold_at && !session_.held()) {
-        mode_ = cut.mode;
+        held_for_ = cut;
         session_.Hold();
       }
-      if (calls_ == cut.cut_at) Make(cut.mode);
+      if (calls_ == cut.cut_at) Make(cut);
     }
   }
-  void Make(CutMode mode) {
+  void Make(const Cut& cut) {
     if (failed_) return;
-    const ::testing::AssertionResult made = session_.Revive(mode);
+    const ::testing::AssertionResult made =
+        cut.give_up ? session_.GiveUp(cut.mode) : session_.Revive(cut.mode);
     EXPECT_TRUE(made) << "at call " << calls_;
     failed_ = !made;
     most_pending_ = std::max(most_pending_, session_.pending());
@@ -90,7 +94,7 @@ class Disturber {
 
   RevivedSession& session_;
   const std::vector<Cut> cuts_;
-  CutMode mode_ = CutMode::kStop;
+  Cut held_for_;
   std::uint64_t calls_ = 0;
   std::size_t most_pending_ = 0;
   bool failed_ = false;
