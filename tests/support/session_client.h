@@ -9,7 +9,10 @@
 
 #include <array>
 #include <cstring>
+#include <functional>
+#include <map>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "pos/base/backoff.h"
@@ -42,6 +45,46 @@ class SessionClient {
   RingClient& ring() { return ring_; }
   StagingLeases& leases() { return leases_; }
 
+  // What a test wants to happen in between; may Leave and Return. `calling`: a
+  // call is about to be sent. `waiting`: an answer, or room in the staging
+  // arena, is about to be waited for; told who answers.
+  std::function<void()> calling;
+  std::function<void(ReplyBy)> waiting;
+
+  // As the client library does around a checkpoint: leaves all that is shared,
+  // keeping answers that nobody has fetched and what is in staging; and finds
+  // its place again in another session's memory.
+  void Leave() {
+    kept_.clear();
+    for (std::uint32_t i = first_slot_; i < first_slot_ + slots_; ++i) {
+      const wire::ReplySlot& s = ring_.slot(i);
+      const std::uint32_t state = s.state.load(std::memory_order_acquire);
+      if (state == wire::kSlotFree) continue;
+      Kept kept;
+      kept.slot = i;
+      kept.done = state == wire::kSlotDone;
+      kept.result = s.result;
+      kept.bytes = s.bytes;
+      kept.bulk_bytes = s.bulk_bytes;
+      kept.data = s.data;
+      kept_.push_back(kept);
+    }
+    leases_.Save(&ring_);
+  }
+  void Return(RingServer* server) {
+    ring_.Adopt(server->ring_memory(), server->staging_memory());
+    for (const Kept& kept : kept_) {
+      wire::ReplySlot& s = ring_.slot(kept.slot);
+      s.result = kept.result;
+      s.bytes = kept.bytes;
+      s.bulk_bytes = kept.bulk_bytes;
+      s.data = kept.data;
+      s.state.store(kept.done ? wire::kSlotDone : wire::kSlotPending,
+                    std::memory_order_release);
+    }
+    EXPECT_TRUE(leases_.Restore(&ring_).ok());
+  }
+
   using Extra = CallExtra;
 
   // Sends without a reply slot.
@@ -57,6 +100,7 @@ class SessionClient {
     EXPECT_LT(slot, first_slot_ + slots_)
         << "the test has more calls under way than slots";
     ring_.slot(slot).state.store(wire::kSlotPending);
+    ops_[slot] = static_cast<std::uint16_t>(Args::kOp);
     Write(args, extra, slot);
     return slot;
   }
@@ -66,10 +110,11 @@ class SessionClient {
   }
   // The result; kNoAnswer when none came within 20 s. Frees the slot.
   std::int32_t Await(std::uint32_t slot) {
+    if (waiting) waiting(cuda::Calls()[ops_[slot]].reply);
     const Deadline deadline = Deadline::AfterMs(20000);
     Backoff backoff;
     while (!Answered(slot)) {
-      if (deadline.Passed()) return kNoAnswer;
+      if (deadline.Passed() || ring_.closed()) return kNoAnswer;
       backoff.Wait();
     }
     wire::ReplySlot& s = ring_.slot(slot);
@@ -172,6 +217,11 @@ class SessionClient {
     return Call(cuda::StreamSynchronizeArgs{.stream = stream});
   }
   std::uint32_t AwaitLease(std::uint64_t bytes) {
+    if (waiting) {
+      const std::uint32_t lease = leases_.Acquire(&ring_, bytes);
+      if (lease != wire::kNoLease) return lease;
+      waiting(ReplyBy::kWorker);
+    }
     const Deadline deadline = Deadline::AfterMs(20000);
     Backoff backoff;
     for (;;) {
@@ -188,6 +238,7 @@ class SessionClient {
  private:
   template <typename Args>
   void Write(const Args& args, const Extra& extra, std::uint32_t slot) {
+    if (calling) calling();
     wire::FrameHeader* const frame = ring_.Begin(
         static_cast<std::uint16_t>(Args::kOp), cuda::kWireBytes<Args>,
         static_cast<std::uint32_t>(extra.inline_data.size()));
@@ -208,8 +259,19 @@ class SessionClient {
     ring_.Commit(frame);
   }
 
+  struct Kept {
+    std::uint32_t slot = 0;
+    bool done = false;
+    std::int32_t result = 0;
+    std::uint32_t bytes = 0;
+    std::uint64_t bulk_bytes = 0;
+    decltype(wire::ReplySlot::data) data{};
+  };
+
   const std::uint32_t first_slot_;
   const std::uint32_t slots_;
+  std::map<std::uint32_t, std::uint16_t> ops_;  // by slot
+  std::vector<Kept> kept_;                      // while away
   RingClient ring_;
   StagingLeases leases_;
   std::vector<std::byte> reply_;

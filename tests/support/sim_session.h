@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstddef>
 #include <memory>
 #include <utility>
 
@@ -19,12 +20,13 @@ class SimSession {
       : SimSession(TestOptions(stage_threads, place), 256 << 20, 1 << 30) {}
   SimSession(const SessionOptions& options, std::uint64_t memory_bytes,
              std::uint64_t ledger_bytes)
-      : options_(options),
-        arena_(Reserve(options_)),
-        device_(MakeDevice(options_, memory_bytes)),
-        session_(options_, {device_.get()}, ledger_bytes) {
+      : SimSession(options, memory_bytes, ledger_bytes, nullptr) {
     session_->Start();
   }
+  // Not started: an image is to be loaded.
+  SimSession(int stage_threads, int place, std::nullptr_t)
+      : SimSession(TestOptions(stage_threads, place), 256 << 20, 1 << 30,
+                   nullptr) {}
   TestSession& operator*() { return session_; }
   Session* operator->() { return &*session_; }
   TestSession& session() { return session_; }
@@ -33,6 +35,12 @@ class SimSession {
   TestLedger& ledger() { return session_.ledger(); }
 
  private:
+  SimSession(const SessionOptions& options, std::uint64_t memory_bytes,
+             std::uint64_t ledger_bytes, std::nullptr_t)
+      : options_(options),
+        arena_(Reserve(options_)),
+        device_(MakeDevice(options_, memory_bytes)),
+        session_(options_, {device_.get()}, ledger_bytes) {}
   static ReservedRange Reserve(const SessionOptions& options) {
     Result<ReservedRange> range = ReservedRange::At(options.layout.arena_base,
                                                     options.layout.arena_bytes);

@@ -47,6 +47,11 @@ class TestLedger : public MemoryLedger {
     const MutexLock lock(&mu_);
     return asked_;
   }
+  // What a session that was loaded has taken: loading itself takes nothing.
+  void SetUsed(std::uint64_t bytes) {
+    const MutexLock lock(&mu_);
+    used_ = bytes;
+  }
   void SetPending(bool on) {
     const MutexLock lock(&mu_);
     pending_ = on;
