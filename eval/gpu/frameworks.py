@@ -1,4 +1,6 @@
-"""Steps with PyTorch and CuPy, unchanged: natively, under posd, restored."""
+"""Steps with PyTorch, NVIDIA's libraries and CuPy, unchanged: natively, under
+posd, restored."""
+import glob
 import importlib.util
 import os
 import sys
@@ -8,6 +10,7 @@ from session import NotRun, StepFailed, refusals
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 CUPY = os.path.join(HERE, "../../tests/cr/cupy_program.py")
+LIBRARY = os.path.join(HERE, "library_program.py")
 TORCH = os.path.join(HERE, "torch_program.py")
 
 
@@ -127,6 +130,67 @@ def torch(session, data):
     interrupted(session, node, argv, done.out,
                 f"step transformer {int(steps) // 4}/", data,
                 {"POS_STEP_PAUSE_S": "0.05"})
+
+
+LIBRARIES = ("nvrtc", "cublas", "cudnn", "cufft", "curand")
+
+
+def library_path():
+    """Where the toolkit and Python packages have NVIDIA's libraries."""
+    from node import cuda_runtime  # reads POS_BUILD when imported
+    found = [os.environ.get("LD_LIBRARY_PATH"), cuda_runtime()]
+    for directory in sys.path:
+        found += sorted(glob.glob(os.path.join(directory, "nvidia/*/lib")))
+    return {"LD_LIBRARY_PATH": ":".join(filter(None, found))}
+
+
+def one_library(session, node, name):
+    """A row: what it printed natively and under POS, or why it did not run."""
+    argv = [sys.executable, LIBRARY, name]
+    row = {"library": name}
+    outputs = {}
+    for where, on in (("native", None), ("pos", node)):
+        if on is None and session.native is not None:
+            continue
+        done = session.either(argv, on, 40, library_path(), ok=(0, 77))
+        if done.status == 77:
+            row["verdict"] = "not here: " + done.out.strip()[:200]
+            return row
+        outputs[where] = done
+        row[where + "_s"] = round(done.seconds, 3)
+    pos, native = outputs["pos"], outputs.get("native")
+    told = pos.out.strip().splitlines()[-1:] or [""]
+    if not pos.ok:
+        row["refused"] = refusals(pos.err)
+    if native is not None and not native.ok:
+        row["verdict"] = "fails natively, too" if not pos.ok else (
+            f"fails natively only: {native.why()}")
+        row["native_output"] = native.out[-500:]
+    elif not pos.ok and session.kind == "sim" and name != "nvrtc":
+        row["verdict"] = f"machine code of GPUs: {told[0]}"
+    elif not pos.ok:
+        row["verdict"] = f"fails under POS: {pos.why()} {told[0]}"
+    elif native is None:
+        row["verdict"] = "runs"
+    elif native.out != pos.out:
+        row["verdict"] = "other results than natively"
+        row["outputs"] = [native.out[-500:], pos.out[-500:]]
+    else:
+        row["verdict"] = "same"
+    return row
+
+
+def libraries(session, data):
+    """NVIDIA's libraries, each in a process of its own."""
+    node = session.node()
+    rows = data["libraries"] = [one_library(session, node, name)
+                                for name in LIBRARIES]
+    bad = [f"{r['library']}: {r['verdict']}" for r in rows
+           if r["verdict"].startswith(("fails under POS", "other"))]
+    if bad:
+        raise StepFailed("; ".join(bad))
+    if not any(r["verdict"] in ("same", "runs") for r in rows):
+        raise NotRun("; ".join(f"{r['library']}: {r['verdict']}" for r in rows))
 
 
 def cupy(session, data):
