@@ -60,6 +60,7 @@ class Session:
         self.criu = None  # the same for CRIU
         self.nodes, self.mounts, self.tag = [], [], "gpu"  # Node needs them
         self.opened = 0
+        self.gib = None  # sizes asked for on the command line
         self.after_step = lambda: None
 
     # Time

@@ -53,6 +53,8 @@ def overhead(session, data):
 
 
 def sizes(session):
+    if session.gib:
+        return session.gib
     if session.quick:
         return [0.03125]
     return [0.25, 1] if session.kind != "cuda" else [1, 8, 32]

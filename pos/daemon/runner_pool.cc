@@ -100,11 +100,14 @@ void RunnerPool::OnMemoryWanted(const std::shared_ptr<Runner>& runner,
   runner::ToRunner answer;
   runner::MemoryAnswer* const body = answer.mutable_memory_answer();
   body->set_device(wanted.device());
+  body->set_only_told(wanted.wanted_bytes() == 0);
   if (device < runner->devices().size()) {
     const int ordinal = runner->devices()[device];
-    body->set_granted_bytes(
-        devices_->Grant(runner->name(), ordinal, wanted.wanted_bytes(),
-                        wanted.wanted_bytes() + kGrantAhead));
+    if (wanted.wanted_bytes() != 0) {
+      body->set_granted_bytes(
+          devices_->Grant(runner->name(), ordinal, wanted.wanted_bytes(),
+                          wanted.wanted_bytes() + kGrantAhead));
+    }
     body->set_device_free_bytes(devices_->FreeBytes(ordinal));
   }
   runner->peer_->Send(answer).IgnoreError();

@@ -23,6 +23,9 @@ class MemoryLedger {
   // Takes `bytes` of device `device` (the session's numbering).
   virtual Answer Take(int device, std::uint64_t bytes) = 0;
   virtual void GiveBack(int device, std::uint64_t bytes) = 0;
+  // Asks how much there is; once it gives kGranted, FreeBytes tells. kDenied:
+  // nobody answers, and FreeBytes tells what was known last.
+  virtual Answer Refresh(int /*device*/) { return Answer::kGranted; }
   // What could still be taken, as far as known here.
   [[nodiscard]] virtual std::uint64_t FreeBytes(int device) const = 0;
 };

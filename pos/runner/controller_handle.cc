@@ -88,9 +88,13 @@ void Controller::Handle(const runner::ToRunner& request,
       break;
     case runner::ToRunner::kMemoryAnswer:
       if (ledger_ != nullptr) {
-        ledger_->OnAnswer(request.memory_answer().device(),
-                          request.memory_answer().granted_bytes(),
-                          request.memory_answer().device_free_bytes());
+        const runner::MemoryAnswer& answer = request.memory_answer();
+        if (answer.only_told()) {
+          ledger_->OnFree(answer.device(), answer.device_free_bytes());
+        } else {
+          ledger_->OnAnswer(answer.device(), answer.granted_bytes(),
+                            answer.device_free_bytes());
+        }
       }
       return;
     case runner::ToRunner::REQUEST_NOT_SET:

@@ -42,6 +42,48 @@ void RunnerLedger::OnAnswer(int device, std::uint64_t granted,
   if (wake) wake();
 }
 
+void RunnerLedger::OnFree(int device, std::uint64_t device_free) {
+  std::function<void()> wake;
+  {
+    MutexLock lock(&mu_);
+    if (device < 0 || static_cast<std::size_t>(device) >= devices_.size()) {
+      return;
+    }
+    PerDevice& d = devices_[static_cast<std::size_t>(device)];
+    d.device_free = device_free;
+    d.fresh = d.refreshing;
+    d.refreshing = false;
+    wake = wake_;
+  }
+  if (wake) wake();
+}
+
+MemoryLedger::Answer RunnerLedger::Refresh(int device) {
+  Send want;
+  {
+    MutexLock lock(&mu_);
+    PerDevice& d = devices_[static_cast<std::size_t>(device)];
+    if (d.fresh) {
+      d.fresh = false;
+      return Answer::kGranted;
+    }
+    if (d.refreshing) {
+      if (MonotonicNs() - d.refreshing_since_ns < kAnswerMs * 1'000'000) {
+        return Answer::kPending;
+      }
+      d.refreshing = false;
+      return Answer::kDenied;
+    }
+    d.refreshing = true;
+    d.refreshing_since_ns = MonotonicNs();
+    want = want_;
+  }
+  if (want && want(device, 0)) return Answer::kPending;
+  MutexLock lock(&mu_);
+  devices_[static_cast<std::size_t>(device)].refreshing = false;
+  return Answer::kDenied;
+}
+
 MemoryLedger::Answer RunnerLedger::Take(int device, std::uint64_t bytes) {
   Send want;
   std::uint64_t ask = 0;
@@ -86,11 +128,14 @@ void RunnerLedger::GiveBack(int device, std::uint64_t bytes) {
     if (spare < 2 * kPiece || !give_back_) return;
     surplus = spare - kPiece;
     d.granted -= surplus;
+    d.device_free += surplus;
     give_back = give_back_;
   }
   if (give_back(device, surplus)) return;
   MutexLock lock(&mu_);
-  devices_[static_cast<std::size_t>(device)].granted += surplus;
+  PerDevice& d = devices_[static_cast<std::size_t>(device)];
+  d.granted += surplus;
+  d.device_free -= std::min(d.device_free, surplus);
 }
 
 std::uint64_t RunnerLedger::FreeBytes(int device) const {

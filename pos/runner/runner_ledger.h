@@ -28,7 +28,7 @@ class RunnerLedger : public MemoryLedger {
   explicit RunnerLedger(std::size_t devices) : devices_(devices) {}
 
   // How requests and returns reach posd: device, bytes; false when posd cannot
-  // be reached now.
+  // be reached now. A request for 0 bytes asks how much there is.
   using Send = std::function<bool(int device, std::uint64_t bytes)>;
   void SetSend(Send want, Send give_back) POS_EXCLUDES(mu_);
   // Called after an answer came, to wake who was told kPending.
@@ -41,9 +41,12 @@ class RunnerLedger : public MemoryLedger {
   // posd's answer: so much more; 0 denies.
   void OnAnswer(int device, std::uint64_t granted, std::uint64_t device_free)
       POS_EXCLUDES(mu_);
+  // posd's answer to a request for 0 bytes.
+  void OnFree(int device, std::uint64_t device_free) POS_EXCLUDES(mu_);
 
   Answer Take(int device, std::uint64_t bytes) override POS_EXCLUDES(mu_);
   void GiveBack(int device, std::uint64_t bytes) override POS_EXCLUDES(mu_);
+  Answer Refresh(int device) override POS_EXCLUDES(mu_);
   [[nodiscard]] std::uint64_t FreeBytes(int device) const override
       POS_EXCLUDES(mu_);
   [[nodiscard]] std::uint64_t Granted(int device) const POS_EXCLUDES(mu_);
@@ -56,6 +59,9 @@ class RunnerLedger : public MemoryLedger {
     bool asked = false;
     bool denied = false;  // the latest answer; consumed by the next Take
     std::uint64_t asked_at_ns = 0;
+    bool refreshing = false;
+    bool fresh = false;  // consumed by the next Refresh
+    std::uint64_t refreshing_since_ns = 0;
   };
 
   mutable Mutex mu_;

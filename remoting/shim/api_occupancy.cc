@@ -123,6 +123,51 @@ CUresult MaxActive(int* blocks, CUfunction function, int threads,
   return CUDA_SUCCESS;
 }
 
+// Blocks of a cluster as `config` wants it; 0: the attribute makes no sense.
+std::uint64_t ClusterBlocks(const CUlaunchConfig& config) {
+  std::uint64_t blocks = 1;
+  for (unsigned i = 0; i < config.numAttrs; ++i) {
+    if (config.attrs[i].id != CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION) continue;
+    const auto& size = config.attrs[i].value.clusterDim;
+    blocks = std::uint64_t{size.x} * size.y * size.z;
+  }
+  return blocks;
+}
+
+// Clusters of more than one block are not launched (api_launch.cc), so none of
+// them are ever active: whoever asks, as cublasCreate does, goes without.
+CUresult MaxActiveClusters(int* clusters, CUfunction function,
+                           const CUlaunchConfig* config) {
+  if (clusters == nullptr || config == nullptr ||
+      (config->numAttrs != 0 && config->attrs == nullptr)) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  const std::uint64_t cluster_blocks = ClusterBlocks(*config);
+  if (cluster_blocks == 0) return CUDA_ERROR_INVALID_CLUSTER_SIZE;
+  const std::uint64_t threads =
+      std::uint64_t{config->blockDimX} * config->blockDimY * config->blockDimZ;
+  if (threads == 0) return CUDA_ERROR_INVALID_VALUE;
+  Inputs in;
+  const CUresult result = Read(function, &in);
+  if (result != CUDA_SUCCESS) return result;
+  *clusters =
+      cluster_blocks > 1
+          ? 0
+          : static_cast<int>(
+                BlocksPerProcessor(in, threads, config->sharedMemBytes) *
+                in.Device(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT));
+  return CUDA_SUCCESS;
+}
+
+CUresult MaxClusterSize(int* size, CUfunction function,
+                        const CUlaunchConfig* config) {
+  if (size == nullptr || config == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  Inputs in;
+  const CUresult result = Read(function, &in);
+  if (result == CUDA_SUCCESS) *size = 1;
+  return result;
+}
+
 }  // namespace
 }  // namespace pos::shim
 
@@ -170,4 +215,13 @@ CUresult CUDAAPI cuOccupancyAvailableDynamicSMemPerBlock(std::size_t* bytes,
   *bytes =
       share <= fixed ? 0 : std::min(share - fixed, most - in.static_shared);
   return CUDA_SUCCESS;
+}
+CUresult CUDAAPI cuOccupancyMaxActiveClusters(int* clusters,
+                                              CUfunction function,
+                                              const CUlaunchConfig* config) {
+  return MaxActiveClusters(clusters, function, config);
+}
+CUresult CUDAAPI cuOccupancyMaxPotentialClusterSize(
+    int* size, CUfunction function, const CUlaunchConfig* config) {
+  return MaxClusterSize(size, function, config);
 }

@@ -1,8 +1,12 @@
 """What a job may go through: checkpoints while it runs, checkpoints of what was
 restored, one image restored several times, side by side, beside the original.
 
-lifecycle_test.py goes_on | refused | generations | twice_PROGRAM | devices
+lifecycle_test.py goes_on | refused | generations | twice_PROGRAM | devices |
+                  memory_info
 """
+import subprocess
+import sys
+
 from harness import (LONG, expect, expect_equal, main, needs_criu, needs_root,
                      wait_until)
 from programs import (Program, Undisturbed, checkpoint, expect_whole, start,
@@ -45,6 +49,65 @@ def goes_on(test):
         node.cli("images", "rm", image)
     expect_equal(node.images(), [], "images left")
     test.note(f"{len(images)} checkpoints of one run")
+    test.check_idle(node)
+
+
+# Prints free and total bytes before anything was allocated, with 600 MiB of its
+# own, and without them again; waits for a line of input in between.
+MEMORY = """
+import ctypes
+l = ctypes.CDLL("libcuda.so.1")
+def call(name, *arguments):
+    status = getattr(l, name)(*arguments)
+    assert status == 0, (name, status)
+def told():
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
+    print(free.value >> 20, total.value >> 20, flush=True)
+call("cuInit", 0)
+context, block = ctypes.c_void_p(), ctypes.c_uint64()
+call("cuDevicePrimaryCtxRetain", ctypes.byref(context), 0)
+call("cuCtxSetCurrent", context)
+told()
+call("cuMemAlloc_v2", ctypes.byref(block), ctypes.c_size_t(600 << 20))
+told()
+input()
+call("cuMemFree_v2", block)
+told()
+"""
+
+
+def memory_info(test):
+    """Free memory is what everybody together has left: before a program's first
+    allocation, while another holds some, and after it gave it back."""
+    node = test.node(options={"sim.memory": "2GiB"})
+
+    def begin():
+        running = node.begin("run", "--", sys.executable, "-c", MEMORY,
+                             as_json=False, stdin=subprocess.PIPE)
+        wait_until(lambda: running.output.count(b"\n") >= 2 or running.ended(),
+                   "the program to have allocated")
+        return running
+
+    def end(running):
+        running.process.stdin.write(b"\n")
+        running.process.stdin.close()
+        expect_equal(running.status(), 0, f"exit status: {running.errors}")
+        return [[int(word) for word in line.split()]
+                for line in running.output.decode().splitlines()]
+
+    first = begin()
+    second = begin()
+    second_told = end(second)
+    first_told = end(first)
+    test.note(f"MiB free, total: {first_told}, meanwhile {second_told}")
+    (all_free, total), (held, _), (given_back, _) = first_told
+    expect(0 < all_free <= total, f"{all_free} of {total} before anything")
+    expect_equal(all_free - held, 600, "less for the 600 that it allocated")
+    expect_equal(given_back, all_free, "free after it gave them back")
+    # What a program was granted ahead of its need is not there for others.
+    expect(600 <= all_free - second_told[0][0] < 1200,
+           f"the other program sees {second_told[0][0]} of {all_free}")
     test.check_idle(node)
 
 
@@ -145,7 +208,7 @@ def devices(test):
 
 def all_tests():
     tests = {"goes_on": goes_on, "refused": refused, "generations": generations,
-             "devices": devices}
+             "devices": devices, "memory_info": memory_info}
     for name in TWICE:
         tests["twice_" + name] = twice(name)
     return tests

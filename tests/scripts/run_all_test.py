@@ -2,7 +2,8 @@
 """eval/gpu/run_all on the simulated device: that it reports what ran, what did
 not and what failed, and says so with its exit status.
 
-run_all_test.py SOURCE BUILD
+run_all_test.py SOURCE BUILD           without a native driver
+run_all_test.py SOURCE BUILD nested    through the nested stack, all of it
 """
 import json
 import os
@@ -11,14 +12,21 @@ import sys
 import tempfile
 
 SOURCE, BUILD = sys.argv[1:3]
+NESTED = sys.argv[3:] == ["nested"]
+STEPS = ["check", "conformance", "programs", "restore", "torch", "libraries",
+         "overhead", "checkpoint", "driver_checkpoint", "again", "two_posds",
+         "mode_cow", "mode_recopy", "lazy", "cupy"]
 
 
 def run_all(out, *arguments):
     environment = {**os.environ, "POS_BUILD": BUILD}
+    kind = "nested" if NESTED else "sim"
+    around = [os.path.join(SOURCE, "scripts/nested"), "--around", "--"]
     done = subprocess.run(
-        [sys.executable, os.path.join(SOURCE, "eval/gpu/run_all"), "--kind",
-         "sim", "--quick", "--out", out, *arguments],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=50,
+        [*(around if NESTED else []), sys.executable,
+         os.path.join(SOURCE, "eval/gpu/run_all"), "--kind", kind, "--quick",
+         "--out", out, *arguments],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
         env=environment)
     with open(os.path.join(out, "result.md")) as f:
         page = f.read()
@@ -40,9 +48,7 @@ def whole(out):
     for field in ("machine", "date", "pos_commit", "cpus", "kernel"):
         expect(result["machine"].get(field), "no", field, result["machine"])
     steps = {s["step"]: s for s in result["steps"]}
-    expect(list(steps) == ["check", "conformance", "programs", "restore",
-                           "torch", "cupy", "overhead", "checkpoint",
-                           "driver_checkpoint"], list(steps))
+    expect(list(steps) == STEPS, list(steps))
     for name in ("check", "conformance", "programs", "overhead"):
         expect(steps[name]["status"] == "ok", steps[name])
     expect(steps["check"]["data"]["devices"][0]["kind"] == "sim", steps["check"])
@@ -63,6 +69,20 @@ def whole(out):
     else:
         expect(checkpoint["status"] == "not run" and "CRIU" in checkpoint["why"],
                checkpoint)
+    # The rest of what needs CRIU, likewise; modes that are not there yet.
+    for name in ("again", "two_posds", "mode_cow", "mode_recopy", "lazy"):
+        expect(steps[name]["status"] == "ok" or
+               steps[name]["status"] == "not run" and
+               ("CRIU" in steps[name]["why"] or
+                "this POS has no" in steps[name]["why"]), steps[name])
+    if steps["again"]["status"] == "ok":
+        again = steps["again"]["data"]
+        expect(again["restored"] == again["tries"] == 2, again)
+        expect(steps["two_posds"]["data"]["output"] == "same", steps)
+    told = {r["library"]: r["verdict"]
+            for r in steps["libraries"]["data"].get("libraries", [])}
+    expect(told.get("nvrtc") == "runs" or "not here" in told.get("nvrtc", ""),
+           told)
     commands = [" ".join(c["command"]) for c in result["commands"]]
     expect(any("run -- " in c and "vector_add" in c for c in commands), commands)
     for words in ("The project's targets", "| programs | ok |", "| torch | "):
@@ -86,6 +106,42 @@ def failures(out):
     expect(steps["programs"]["why"] == "not asked for", steps["programs"])
 
 
+def nested(out):
+    """All steps with a native driver to compare with, and a planted failure: a
+    whole report that says so."""
+    done, result, page = run_all(out, *STEPS, "self_test_fail")
+    steps = {s["step"]: s for s in result["steps"]}
+    expect(list(steps) == [*STEPS, "self_test_fail"], list(steps), done.stdout,
+           done.stderr)
+    failed = [s for s in result["steps"] if s["status"] == "failed"]
+    expect([s["step"] for s in failed] == ["self_test_fail"], failed)
+    expect(done.returncode == 1 and result["verdict"] == "failed",
+           done.returncode, result["verdict"])
+    expect("| self_test_fail | failed |" in page and "told" in page, page)
+    for name in ("check", "conformance", "programs", "overhead"):
+        expect(steps[name]["status"] == "ok", steps[name])
+    programs = steps["programs"]["data"]["programs"]
+    expect(len(programs) == 2 and
+           all(p["verdict"] == "same" and p["native_s"] > 0 for p in programs),
+           programs)
+    ratios = steps["overhead"]["data"]["ratios"]
+    expect(ratios["launch_ns"] > 0 and len(ratios) == 10, ratios)
+    told = {r["library"]: r["verdict"]
+            for r in steps["libraries"]["data"].get("libraries", [])}
+    expect(told.get("nvrtc") == "same" or "not here" in told.get("nvrtc", ""),
+           told)
+    if steps["two_posds"]["status"] == "ok":
+        expect(steps["checkpoint"]["data"]["sizes"][0]["restore"], steps)
+        expect(steps["two_posds"]["data"]["output"] == "same", steps)
+    else:
+        expect("CRIU" in steps["two_posds"]["why"], steps["two_posds"])
+    # The inner posd's client library has no cuCheckpointProcess…: no failure.
+    expect(steps["driver_checkpoint"]["status"] == "not run" and
+           "801" in steps["driver_checkpoint"]["why"],
+           steps["driver_checkpoint"])
+    expect("launch-bound loop, time against native | ≤ 1.10 |" in page, page)
+
+
 def out_of_time(out):
     done, result, _ = run_all(out, "--budget", "1", "programs", "restore")
     expect(done.returncode == 3, "exit status", done.returncode, done.stdout)
@@ -99,7 +155,7 @@ def main():
         print("SKIP: needs root")
         sys.exit(77)
     with tempfile.TemporaryDirectory(prefix="pos-run-all-") as directory:
-        for test in (whole, failures, out_of_time):
+        for test in (nested,) if NESTED else (whole, failures, out_of_time):
             test(os.path.join(directory, test.__name__))
     print("PASS")
 

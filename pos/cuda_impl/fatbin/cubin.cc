@@ -162,11 +162,9 @@ class Reader {
     for (std::size_t i = 0; i < count; ++i) {
       const auto symbol =
           Load<Elf64_Sym>(symbols->bytes, i * sizeof(Elf64_Sym));
-      const unsigned bind = ELF64_ST_BIND(symbol.st_info);
-      if (ELF64_ST_TYPE(symbol.st_info) != STT_FUNC ||
-          (bind != STB_GLOBAL && bind != STB_WEAK)) {
-        continue;
-      }
+      // Kernels may be local symbols, too: those that were not `.visible`, as
+      // the one that cublasCreate looks for.
+      if (ELF64_ST_TYPE(symbol.st_info) != STT_FUNC) continue;
       const std::string_view name = StringAt(names, symbol.st_name);
       if (name.empty()) continue;
       // Only kernels have a constant bank 0, where their parameters lie.

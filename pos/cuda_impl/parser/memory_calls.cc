@@ -131,6 +131,10 @@ ApiParser::Outcome CudaParser::ParseMemGetInfo(ApiContext* context,
     return Refuse(context, CUDA_ERROR_INVALID_CONTEXT, "no such context");
   }
   const int device = DeviceOf(owner);
+  // Other sessions take and give back, too.
+  if (state_->ledger->Refresh(device) == MemoryLedger::Answer::kPending) {
+    return Outcome::kStall;
+  }
   auto& out = context->Out<MemGetInfoOut>();
   out.free_bytes = state_->ledger->FreeBytes(device);
   out.total_bytes =

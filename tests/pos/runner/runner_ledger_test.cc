@@ -65,5 +65,48 @@ TEST_F(RunnerLedgerTest, MoreHeldThanGrantedLeavesNothing) {
   EXPECT_EQ(ledger_.Take(0, 1), Answer::kPending);
 }
 
+// Before anything was taken, and after others took or gave back.
+TEST_F(RunnerLedgerTest, HowMuchThereIsIsAskedEachTime) {
+  for (const std::uint64_t free : {5 * kMiB, 0 * kMiB, 7 * kMiB}) {
+    EXPECT_EQ(ledger_.Refresh(0), Answer::kPending);
+    EXPECT_EQ(wanted_.back(), 0u);
+    EXPECT_EQ(ledger_.Refresh(0), Answer::kPending);
+    ledger_.OnFree(0, free);
+    EXPECT_EQ(ledger_.Refresh(0), Answer::kGranted);
+    EXPECT_EQ(ledger_.FreeBytes(0), free);
+  }
+  EXPECT_EQ(wanted_.size(), 3u);
+}
+
+// Their answers do not stand for each other.
+TEST_F(RunnerLedgerTest, AskingHowMuchThereIsDeniesNothing) {
+  EXPECT_EQ(ledger_.Refresh(0), Answer::kPending);
+  EXPECT_EQ(ledger_.Take(0, kMiB), Answer::kPending);
+  ledger_.OnFree(0, 3 * kMiB);
+  EXPECT_EQ(ledger_.Take(0, kMiB), Answer::kPending);
+  ledger_.OnAnswer(0, 2 * kMiB, kMiB);
+  EXPECT_EQ(ledger_.Take(0, kMiB), Answer::kGranted);
+  EXPECT_EQ(ledger_.Refresh(0), Answer::kGranted);
+  EXPECT_EQ(ledger_.FreeBytes(0), 2 * kMiB);
+}
+
+TEST_F(RunnerLedgerTest, WithoutPosdWhatWasKnownLastIsTold) {
+  ledger_.OnAnswer(0, kMiB, 4 * kMiB);
+  ledger_.SetSend([](int, std::uint64_t) { return false; },
+                  [](int, std::uint64_t) { return false; });
+  EXPECT_EQ(ledger_.Refresh(0), Answer::kDenied);
+  EXPECT_EQ(ledger_.FreeBytes(0), 5 * kMiB);
+  EXPECT_EQ(ledger_.Refresh(0), Answer::kDenied);
+}
+
+TEST_F(RunnerLedgerTest, WhatIsGivenBackCanBeTakenAgain) {
+  ledger_.OnAnswer(0, 1024 * kMiB, 100 * kMiB);
+  EXPECT_EQ(ledger_.Take(0, 1024 * kMiB), Answer::kGranted);
+  EXPECT_EQ(ledger_.FreeBytes(0), 100 * kMiB);
+  ledger_.GiveBack(0, 1024 * kMiB);
+  EXPECT_FALSE(returned_.empty());
+  EXPECT_EQ(ledger_.FreeBytes(0), 1124 * kMiB);
+}
+
 }  // namespace
 }  // namespace pos

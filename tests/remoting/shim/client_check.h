@@ -67,6 +67,7 @@ void PrintfLimit();
 void DynamicSharedMemory();
 void LargeParameters();
 void OutputOfThreads();
+void Clusters();
 
 }  // namespace pos::client
 

@@ -434,4 +434,47 @@ void OutputOfThreads() {
   WANT(1, Count(captured.Text(), "<5>\n"));
 }
 
+// Clusters of several blocks are not launched, and whoever asks how many fit
+// learns so: cublasCreate wants an answer.
+void Clusters() {
+  const Program program = Program::Start();
+  CUlaunchAttribute size{};
+  size.id = CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
+  CUlaunchConfig config{};
+  config.gridDimX = 16;
+  config.gridDimY = config.gridDimZ = 1;
+  config.blockDimX = 32;
+  config.blockDimY = config.blockDimZ = 1;
+  config.attrs = &size;
+  int per_processor = 0;
+  int processors = 0;
+  OK(cuOccupancyMaxActiveBlocksPerMultiprocessor(&per_processor, program.store,
+                                                 32, 0));
+  OK(cuDeviceGetAttribute(&processors, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
+                          0));
+  int clusters = -1;
+  OK(cuOccupancyMaxActiveClusters(&clusters, program.store, &config));
+  WANT(per_processor * processors, clusters);
+  config.numAttrs = 1;
+  for (const unsigned blocks : {0u, 1u, 2u, 8u}) {
+    size.value.clusterDim = {blocks, 1, 1};
+    clusters = -1;
+    WANT(blocks == 0 ? CUDA_ERROR_INVALID_CLUSTER_SIZE : CUDA_SUCCESS,
+         cuOccupancyMaxActiveClusters(&clusters, program.store, &config));
+    WANT(blocks == 0   ? -1
+         : blocks == 1 ? per_processor * processors
+                       : 0,
+         clusters);
+  }
+  WANT(CUDA_ERROR_NOT_SUPPORTED,
+       cuLaunchKernelEx(&config, program.store, nullptr, nullptr));
+  int most = 0;
+  OK(cuOccupancyMaxPotentialClusterSize(&most, program.store, &config));
+  WANT(1, most);
+  WANT(CUDA_ERROR_INVALID_VALUE,
+       cuOccupancyMaxActiveClusters(nullptr, program.store, &config));
+  WANT(CUDA_ERROR_INVALID_VALUE,
+       cuOccupancyMaxPotentialClusterSize(&most, program.store, nullptr));
+}
+
 }  // namespace pos::client

@@ -281,6 +281,7 @@ int main(int argc, char** argv) {
       CASE(DynamicSharedMemory),
       CASE(LargeParameters),
       CASE(OutputOfThreads),
+      CASE(Clusters),
 #undef CASE
   };
   for (const auto& c : kCases) {

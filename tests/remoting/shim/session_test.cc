@@ -77,7 +77,7 @@ INSTANTIATE_TEST_SUITE_P(
                       "ForkAfterUse", "ForkBeforeUse", "ForkUnderLoad",
                       "ExitHandlers", "LimitsOfAContext", "HeapLimit",
                       "StackLimit", "PrintfLimit", "DynamicSharedMemory",
-                      "LargeParameters", "OutputOfThreads"),
+                      "LargeParameters", "OutputOfThreads", "Clusters"),
     [](const auto& one) { return std::string(one.param); });
 
 TEST_F(ShimSession, CallsFailWhenTheRunnerIsGone) {

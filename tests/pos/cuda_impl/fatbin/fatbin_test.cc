@@ -1,5 +1,6 @@
 #include "pos/cuda_impl/fatbin/fatbin.h"
 
+#include <elf.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -221,6 +222,33 @@ TEST(ReadCubin, FindsLayoutsAndResources) {
     EXPECT_EQ(cubin->sm, sm);
     CheckSample(*cubin, name != "sm90_rdc.cubin");
   }
+}
+
+// What `.entry` without `.visible` becomes; a driver finds it by its name.
+TEST(ReadCubin, FindsKernelsThatAreLocalSymbols) {
+  std::string elf = Data("sm90.cubin");
+  Elf64_Ehdr header;
+  std::memcpy(&header, elf.data(), sizeof(header));
+  int made_local = 0;
+  for (unsigned i = 0; i < header.e_shnum; ++i) {
+    Elf64_Shdr section;
+    std::memcpy(&section, &elf[header.e_shoff + i * sizeof(section)],
+                sizeof(section));
+    if (section.sh_type != SHT_SYMTAB) continue;
+    for (std::size_t at = section.sh_offset;
+         at < section.sh_offset + section.sh_size; at += sizeof(Elf64_Sym)) {
+      Elf64_Sym symbol;
+      std::memcpy(&symbol, &elf[at], sizeof(symbol));
+      if (ELF64_ST_TYPE(symbol.st_info) != STT_FUNC) continue;
+      symbol.st_info = ELF64_ST_INFO(STB_LOCAL, STT_FUNC);
+      std::memcpy(&elf[at], &symbol, sizeof(symbol));
+      ++made_local;
+    }
+  }
+  ASSERT_GE(made_local, 7);
+  const auto cubin = ReadCubin(Bytes(elf));
+  ASSERT_TRUE(cubin.ok()) << cubin.status().ToString();
+  CheckSample(*cubin, /*linked=*/true);
 }
 
 TEST(ReadCubin, ReadsTheCubinInsideACompressedFatbin) {
