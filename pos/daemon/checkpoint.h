@@ -48,6 +48,14 @@ class CheckpointRun {
     Status status;  // of the step that ran last
   };
 
+  static constexpr std::uint64_t kRunnerMs = 30'000;
+  static constexpr std::uint64_t kJobMs = 30'000;
+  // A frozen tree waits this long for its verdict; extended while work goes on.
+  static constexpr std::uint64_t kHoldMs = 120'000;
+  // Copying and sealing may take as long as the disk does; each wait is for one
+  // step, and a disk that stands still is noticed by the pack writer.
+  static constexpr std::uint64_t kCopyMs = 24ull * 3600 * 1000;
+
   Status Steps();
   Status TakeMembers();
   // What CRIU would refuse, asked while the job still runs undisturbed.
