@@ -35,6 +35,7 @@ std::shared_ptr<ChunkTable> ChunkTable::Make(Session* session,
       chunk.bytes = static_cast<std::uint32_t>(
           std::min<std::uint64_t>(chunk_bytes, block.bytes - at));
       chunk.device = static_cast<std::int16_t>(block.device);
+      chunk.hidden = !block.accessible;
       table->chunks_.push_back(chunk);
     }
     table->bytes_ += block.bytes;
@@ -64,12 +65,10 @@ std::pair<std::size_t, std::size_t> ChunkTable::Find(
   const auto first = std::partition_point(
       chunks_.begin(), chunks_.end(),
       [address](const Chunk& c) { return c.address + c.bytes <= address; });
-  const DeviceAddress end = address + bytes < address ? ~DeviceAddress{0}
-                                                      : address + bytes;
-  const auto last =
-      std::partition_point(first, chunks_.end(), [end](const Chunk& c) {
-        return c.address < end;
-      });
+  const DeviceAddress end =
+      address + bytes < address ? ~DeviceAddress{0} : address + bytes;
+  const auto last = std::partition_point(
+      first, chunks_.end(), [end](const Chunk& c) { return c.address < end; });
   return {static_cast<std::size_t>(first - chunks_.begin()),
           static_cast<std::size_t>(last - chunks_.begin())};
 }
@@ -87,16 +86,15 @@ Status ChunkTable::DigestAll(Session* session, const DigestKey& key,
       const std::size_t end = std::min(first + kDigestBatch, chunks_.size());
       for (std::size_t i = first; i < end; ++i) {
         Chunk& chunk = chunks_[i];
-        const std::span<std::byte> data =
-            std::span(bytes).first(chunk.bytes);
+        const std::span<std::byte> data = std::span(bytes).first(chunk.bytes);
         POS_RETURN_IF_ERROR(
             session->device(chunk.device)->Read(chunk.address, data));
         chunk.cut = DigestOf(key, data);
       }
     }
   };
-  const unsigned count = std::clamp(std::thread::hardware_concurrency(), 1u,
-                                    kMaxDigestThreads);
+  const unsigned count =
+      std::clamp(std::thread::hardware_concurrency(), 1u, kMaxDigestThreads);
   std::vector<Status> statuses(count);
   std::vector<std::thread> threads;
   for (unsigned i = 0; i < count; ++i) {
@@ -114,8 +112,8 @@ bool ChunkTable::Adopt(Chunk* chunk) {
   auto zeros = zeros_.find(chunk->bytes);
   if (zeros == zeros_.end()) {
     const std::vector<std::byte> bytes(chunk->bytes);
-    zeros = zeros_.emplace(chunk->bytes,
-                           DigestOf(writer_->digest_key(), bytes)).first;
+    zeros = zeros_.emplace(chunk->bytes, DigestOf(writer_->digest_key(), bytes))
+                .first;
   }
   ChunkRef ref;
   if (chunk->cut == zeros->second) {

@@ -49,6 +49,9 @@ struct Chunk {
   bool proven = false;
   // `ref` is there.
   bool copied = false;
+  // The device does not let anybody use it now: copied only while the session
+  // is paused.
+  bool hidden = false;
   DeviceAddress shadow = 0;
   Digest cut;  // of the memory at the cut
   ChunkRef ref;

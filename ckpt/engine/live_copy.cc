@@ -17,37 +17,43 @@ constexpr std::size_t kMaxSeen = 32;
 Result<std::unique_ptr<LiveCopy>> LiveCopy::Open(
     Session* session, std::shared_ptr<ChunkTable> table, PackWriter* writer,
     Purpose purpose, std::uint64_t shadow_bytes) {
-  std::unique_ptr<LiveCopy> copy(
-      new LiveCopy(session, std::move(table), writer, purpose));
+  std::unique_ptr<LiveCopy> copy(new LiveCopy(session, writer, purpose));
   std::vector<std::uint64_t> live(session->device_count());
-  for (const Chunk& chunk : copy->table_->chunks()) {
+  for (const Chunk& chunk : table->chunks()) {
     if (chunk.state != ChunkState::kLive) continue;
-    ++copy->left_;
     live[static_cast<std::size_t>(chunk.device)] += chunk.bytes;
   }
-  copy->unsafe_ = copy->left_;
-  {
-    MutexLock lock(&copy->mu_);
-    copy->unfed_ = copy->left_;
-    copy->all_copied_ = copy->left_ == 0;
-  }
+  copy->Start(std::move(table));
   const std::uint64_t granule = Device::kMapGranularity;
   for (std::size_t i = 0; i < live.size(); ++i) {
     const std::uint64_t enough = (live[i] + granule - 1) / granule * granule;
     POS_ASSIGN_OR_RETURN(
         std::unique_ptr<CopyLane> lane,
-        CopyLane::Open(session, static_cast<int>(i),
-                       purpose == Purpose::kPreserve
-                           ? std::min(shadow_bytes, enough)
-                           : 0,
-                       [raw = copy.get()](std::uint64_t token,
-                                          DeviceError error) {
-                         raw->OnDone(token, error);
-                       }));
+        CopyLane::Open(
+            session, static_cast<int>(i),
+            purpose == Purpose::kPreserve ? std::min(shadow_bytes, enough) : 0,
+            [raw = copy.get()](std::uint64_t token, DeviceError error) {
+              raw->OnDone(token, error);
+            }));
     if (lane->has_shadow()) copy->has_shadow_ |= 1u << i;
     copy->lanes_.push_back(std::move(lane));
   }
   return copy;
+}
+
+void LiveCopy::Start(std::shared_ptr<ChunkTable> table) {
+  table_ = std::move(table);
+  left_ = static_cast<std::size_t>(std::count_if(
+      table_->chunks().begin(), table_->chunks().end(),
+      [](const Chunk& c) { return c.state == ChunkState::kLive; }));
+  unsafe_ = left_;
+  cursor_ = 0;
+  urgent_.clear();
+  shadowed_.clear();
+  all_dirty_ = false;
+  MutexLock lock(&mu_);
+  unfed_ = left_;
+  all_copied_ = left_ == 0;
 }
 
 LiveCopy::~LiveCopy() {
@@ -273,13 +279,11 @@ MemoryWatch::Verdict LiveCopy::BeforeCall(const CallAccess& access) {
     if (access.set->basis == AccessBasis::kUnknown && all_dirty_) {
       return Verdict::kGo;
     }
-    ForEachWritten(access, [&](std::size_t i) {
-      VisitTracked(i, access, &needs);
-    });
+    ForEachWritten(access,
+                   [&](std::size_t i) { VisitTracked(i, access, &needs); });
     if (access.set->basis == AccessBasis::kUnknown) all_dirty_ = true;
   } else if (unsafe_ != 0) {
-    ForEachWritten(access,
-                   [&](std::size_t i) { Visit(i, access, &needs); });
+    ForEachWritten(access, [&](std::size_t i) { Visit(i, access, &needs); });
   }
   if (needs.wait) return Verdict::kWait;
   CopyLane* const lane = lanes_[static_cast<std::size_t>(access.device)].get();
@@ -351,14 +355,6 @@ void LiveCopy::Note(const CallAccess& access) {
 std::vector<std::string> LiveCopy::SeenCalls() {
   MutexLock lock(&mu_);
   return {seen_.begin(), seen_.end()};
-}
-
-std::uint64_t LiveCopy::DirtyBytes() const {
-  std::uint64_t bytes = 0;
-  for (const Chunk& chunk : table_->chunks()) {
-    if (chunk.dirty) bytes += chunk.bytes;
-  }
-  return bytes;
 }
 
 }  // namespace pos::ckpt

@@ -45,10 +45,13 @@ class LiveCopy : public MemoryWatch {
   static constexpr std::size_t kInFlight = 4;
 
   // Copies the chunks of `table` that are kLive. `session` is paused, and
-  // outlives this; so does `writer`. Opens a lane to every device.
+  // outlives this; so does `writer`. Opens a lane to every device. Then the
+  // session's SetWatch and SetReclaim are for the caller.
   static Result<std::unique_ptr<LiveCopy>> Open(
       Session* session, std::shared_ptr<ChunkTable> table, PackWriter* writer,
       Purpose purpose, std::uint64_t shadow_bytes);
+  // Goes on with another table once Run has returned. The session is paused.
+  void Start(std::shared_ptr<ChunkTable> table) POS_EXCLUDES(mu_);
   // Not the session's watch any more; the session is paused.
   ~LiveCopy() override;
   LiveCopy(const LiveCopy&) = delete;
@@ -67,9 +70,6 @@ class LiveCopy : public MemoryWatch {
   [[nodiscard]] std::uint64_t copied_bytes() const { return copied_bytes_; }
   // Kernels and calls that were handed to a device meanwhile; a few.
   [[nodiscard]] std::vector<std::string> SeenCalls() POS_EXCLUDES(mu_);
-  // Bytes that have been written since they were copied, as far as known.
-  // After Run, paused.
-  [[nodiscard]] std::uint64_t DirtyBytes() const;
 
  private:
   struct Flight {
@@ -83,12 +83,8 @@ class LiveCopy : public MemoryWatch {
   };
   enum TokenKind : std::uint64_t { kCopied = 1, kPreserved = 2 };
 
-  LiveCopy(Session* session, std::shared_ptr<ChunkTable> table,
-           PackWriter* writer, Purpose purpose)
-      : session_(session),
-        table_(std::move(table)),
-        writer_(writer),
-        purpose_(purpose) {}
+  LiveCopy(Session* session, PackWriter* writer, Purpose purpose)
+      : session_(session), writer_(writer), purpose_(purpose) {}
   void OnDone(std::uint64_t token, DeviceError error) POS_EXCLUDES(mu_);
   bool TakeFinished() POS_EXCLUDES(mu_);
   void OnCopied(std::size_t index);
@@ -113,7 +109,7 @@ class LiveCopy : public MemoryWatch {
   void ForEachWritten(const CallAccess& access, const Function& function);
 
   Session* const session_;
-  const std::shared_ptr<ChunkTable> table_;
+  std::shared_ptr<ChunkTable> table_;
   PackWriter* const writer_;
   const Purpose purpose_;
   std::vector<std::unique_ptr<CopyLane>> lanes_;  // by device
@@ -131,7 +127,7 @@ class LiveCopy : public MemoryWatch {
   std::string last_noted_;
 
   std::atomic<std::uint64_t> copied_bytes_{0};
-  std::atomic<std::uint32_t> reclaim_{0};        // by device, a bit each
+  std::atomic<std::uint32_t> reclaim_{0};  // by device, a bit each
   std::atomic<std::uint32_t> has_shadow_{0};
   Mutex mu_;
   CondVar changed_;

@@ -12,6 +12,7 @@ namespace pos {
 namespace {
 
 constexpr std::chrono::milliseconds kDumpPoll(10);
+constexpr std::chrono::milliseconds kCancelPoll(20);
 
 }  // namespace
 
@@ -54,6 +55,24 @@ Status CheckpointRun::ForEach(const std::function<Status(Member*)>& step) {
   return {};
 }
 
+Status CheckpointRun::ForEachUntilCancelled(
+    const std::function<Status(Member*)>& step) {
+  std::future<Status> done =
+      std::async(std::launch::async, [&] { return ForEach(step); });
+  bool told = false;
+  while (done.wait_for(kCancelPoll) != std::future_status::ready) {
+    if (told || !Cancelled()) continue;
+    told = true;
+    runner::ToRunner request;
+    request.mutable_cancel_save();
+    for (Member& member : members_) {
+      CallRunner(&member, request, {}, kRunnerMs).IgnoreError();
+    }
+  }
+  POS_RETURN_IF_ERROR(done.get());
+  return cancelled_ ? Aborted("the checkpoint was cancelled") : Status();
+}
+
 Status CheckpointRun::CallRunner(Member* member,
                                  const runner::ToRunner& request,
                                  std::span<const int> fds,
@@ -67,9 +86,10 @@ Status CheckpointRun::CallRunner(Member* member,
 
 Result<v1::CheckpointResult> CheckpointRun::Run() {
   const std::string& mode = request_.mode();
-  if (!mode.empty() && mode != "auto" && mode != "stop") {
+  if (!mode.empty() && mode != "auto" && mode != "stop" && mode != "cow" &&
+      mode != "recopy") {
     return Invalid("there is no checkpoint mode '" + mode + "'",
-                   "use --mode auto or --mode stop");
+                   "use --mode auto, stop, cow or recopy");
   }
   POS_RETURN_IF_ERROR(job_->TryBegin("a checkpoint"));
   const std::string before = job_->record().state;
@@ -110,10 +130,11 @@ Status CheckpointRun::Steps() {
   POS_RETURN_IF_ERROR(TakeMembers());
   POS_RETURN_IF_ERROR(Preflight());
   POS_RETURN_IF_ERROR(OpenDraft());
-  POS_RETURN_IF_ERROR(Quiesce());
-  POS_RETURN_IF_ERROR(Detach());
-  POS_RETURN_IF_ERROR(DumpAndCopy());
-  POS_RETURN_IF_ERROR(SaveHost());
+  POS_RETURN_IF_ERROR(ChooseMode());
+  if (mode_ == ckpt::CheckpointMode::kRecopy) {
+    POS_RETURN_IF_ERROR(CopyRounds());
+  }
+  POS_RETURN_IF_ERROR(Cut());
   if (request_.stop()) {
     POS_RETURN_IF_ERROR(FinishSaves());
     POS_RETURN_IF_ERROR(Seal());
@@ -125,10 +146,25 @@ Status CheckpointRun::Steps() {
     gate_opened_ns_ = MonotonicNs();
     return {};
   }
-  POS_RETURN_IF_ERROR(ResumeTree(job::Verdict::RESUME));
-  POS_RETURN_IF_ERROR(ResumeSessions());
+  POS_RETURN_IF_ERROR(LetRun());
+  if (mode_ == ckpt::CheckpointMode::kCow) {
+    POS_ASSIGN_OR_RETURN(const bool foreseen, FinishCow());
+    if (!foreseen) POS_RETURN_IF_ERROR(TurnToRecopy());
+  }
   POS_RETURN_IF_ERROR(FinishSaves());
   return Seal();
+}
+
+Status CheckpointRun::Cut() {
+  POS_RETURN_IF_ERROR(Quiesce());
+  POS_RETURN_IF_ERROR(Detach());
+  POS_RETURN_IF_ERROR(DumpAndCopy());
+  return SaveHost();
+}
+
+Status CheckpointRun::LetRun() {
+  POS_RETURN_IF_ERROR(ResumeTree(job::Verdict::RESUME));
+  return ResumeSessions();
 }
 
 Status CheckpointRun::TakeMembers() {

@@ -44,44 +44,60 @@ Status CheckpointRun::DumpAndCopy() {
   POS_RETURN_IF_ERROR(Report("copy", 0, live_bytes));
   Status dump_status;
   std::thread dump([&] { dump_status = Dump(); });
-  const Status copied = ForEach([this](Member* member) {
-    const ckpt::SessionFiles& files = member->files;
-    runner::ToRunner request;
-    runner::Save* const save = request.mutable_save();
-    save->set_store(BytesOf(files.store.bytes));
-    save->set_session(files.session);
-    save->set_digest_seed(files.digest_seed);
-    save->set_chunk_bytes(files.chunk_bytes);
-    save->set_pack(BytesOf(files.pack_id.bytes));
-    save->set_has_known(files.known.valid());
-    save->set_compress(CompressOf(tunables_.compress));
-    save->set_depth(tunables_.write_depth);
-    std::vector<int> fds = {files.pack.get(), files.index.get()};
-    if (files.known.valid()) fds.push_back(files.known.get());
-    member->saving = true;
-    runner::FromRunner reply;
-    const Status status = CallRunner(member, request, fds, kCopyMs, &reply);
-    // The runner has its own descriptors now; sealing waits for all to close.
-    member->files = {};
-    POS_RETURN_IF_ERROR(status);
-    member->copied_bytes = reply.saved().copied_bytes();
-    return Status();
-  });
+  const Status copied =
+      ForEach([this](Member* member) { return CopyInCut(member); });
   dump.join();
   POS_RETURN_IF_ERROR(dump_status);
   return copied;
+}
+
+Status CheckpointRun::CopyInCut(Member* member) {
+  if (mode_ == ckpt::CheckpointMode::kCow) {
+    return BeginSave(member, runner::Save::COW);
+  }
+  if (!member->saving) return BeginSave(member, runner::Save::STOP);
+  runner::ToRunner request;
+  request.mutable_save_cut();
+  return CallSave(member, request);
+}
+
+Status CheckpointRun::BeginSave(Member* member, runner::Save::Mode mode) {
+  const ckpt::SessionFiles& files = member->files;
+  runner::ToRunner request;
+  runner::Save* const save = request.mutable_save();
+  save->set_store(BytesOf(files.store.bytes));
+  save->set_session(files.session);
+  save->set_digest_seed(files.digest_seed);
+  save->set_chunk_bytes(files.chunk_bytes);
+  save->set_pack(BytesOf(files.pack_id.bytes));
+  save->set_has_known(files.known.valid());
+  save->set_compress(CompressOf(tunables_.compress));
+  save->set_depth(tunables_.write_depth);
+  save->set_mode(mode);
+  save->set_shadow_bytes(tunables_.shadow_bytes);
+  save->set_max_rounds(tunables_.max_rounds);
+  std::vector<int> fds = {files.pack.get(), files.index.get()};
+  if (files.known.valid()) fds.push_back(files.known.get());
+  member->saving = true;
+  const Status status = CallSave(member, request, fds);
+  // The runner has its own descriptors now; sealing waits for all to close.
+  member->files = {};
+  return status;
+}
+
+Status CheckpointRun::CallSave(Member* member, const runner::ToRunner& request,
+                               std::span<const int> fds) {
+  runner::FromRunner reply;
+  POS_RETURN_IF_ERROR(CallRunner(member, request, fds, kCopyMs, &reply));
+  member->saved = reply.saved();
+  return {};
 }
 
 Status CheckpointRun::SaveHost() {
   POS_RETURN_IF_ERROR(Report("host memory"));
   runner::ToRunner request;
   request.mutable_save_host();
-  return ForEach([&](Member* member) {
-    runner::FromRunner reply;
-    POS_RETURN_IF_ERROR(CallRunner(member, request, {}, kCopyMs, &reply));
-    member->copied_bytes = reply.saved().copied_bytes();
-    return Status();
-  });
+  return ForEach([&](Member* member) { return CallSave(member, request); });
 }
 
 Status CheckpointRun::FinishSaves() {

@@ -9,6 +9,7 @@
 #define POS_GRAPH_LEDGER_H_
 
 #include <cstdint>
+#include <functional>
 
 namespace pos {
 
@@ -23,6 +24,11 @@ class MemoryLedger {
   // Takes `bytes` of device `device` (the session's numbering).
   virtual Answer Take(int device, std::uint64_t bytes) = 0;
   virtual void GiveBack(int device, std::uint64_t bytes) = 0;
+  // Before Take says kDenied, `reclaim` is asked whether memory that somebody
+  // holds for the time being will come back (GiveBack); while it says so, Take
+  // says kPending. Empty: nobody does. Once this returns the one before is not
+  // called any more. It must not block nor call the ledger.
+  virtual void SetReclaim(std::function<bool(int device)>) {}
   // What could still be taken, as far as known here.
   [[nodiscard]] virtual std::uint64_t FreeBytes(int device) const = 0;
 };

@@ -42,6 +42,11 @@ void RunnerLedger::OnAnswer(int device, std::uint64_t granted,
   if (wake) wake();
 }
 
+void RunnerLedger::SetReclaim(std::function<bool(int device)> reclaim) {
+  MutexLock lock(&mu_);
+  reclaim_ = std::move(reclaim);
+}
+
 MemoryLedger::Answer RunnerLedger::Take(int device, std::uint64_t bytes) {
   Send want;
   std::uint64_t ask = 0;
@@ -53,9 +58,13 @@ MemoryLedger::Answer RunnerLedger::Take(int device, std::uint64_t bytes) {
       d.denied = false;
       return Answer::kGranted;
     }
-    if (d.denied) {
+    if (d.denied || d.reclaiming) {
+      // What was reclaimed may be enough, or what posd has by then.
+      const bool again = d.reclaiming;
       d.denied = false;
-      return Answer::kDenied;
+      d.reclaiming = reclaim_ && reclaim_(device);
+      if (d.reclaiming) return Answer::kPending;
+      if (!again) return Answer::kDenied;
     }
     if (d.asked) {
       if (MonotonicNs() - d.asked_at_ns < kAnswerMs * 1'000'000) {
