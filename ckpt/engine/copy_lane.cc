@@ -16,10 +16,12 @@ constexpr std::uint64_t kPlaceAlign = 512;
 
 Result<std::unique_ptr<CopyLane>> CopyLane::Open(Session* session, int device,
                                                  std::uint64_t shadow_bytes,
+                                                 std::span<std::byte> buffers,
                                                  DoneFunction done) {
   std::unique_ptr<CopyLane> lane(
       new CopyLane(session, device, std::move(done)));
   POS_RETURN_IF_ERROR(lane->Init(shadow_bytes));
+  lane->Pin(buffers);
   return lane;
 }
 
@@ -40,6 +42,19 @@ Status CopyLane::Init(std::uint64_t shadow_bytes) {
     if (status.code() != Code::kOutOfMemory) return status;
   }
   return {};
+}
+
+void CopyLane::Pin(std::span<std::byte> buffers) {
+  Device* const device = session_->device(device_);
+  if (!device->PlacesVariables()) return;  // no driver
+  const auto at = reinterpret_cast<DeviceAddress>(buffers.data());
+  const Status status = device->MapHost(at, buffers.size());
+  if (status.ok()) {
+    pinned_ = buffers;
+  } else {
+    POS_LOG(kInfo, "buffers of a checkpoint are not pinned",
+            {{"why", status.message()}});
+  }
 }
 
 Status CopyLane::OpenShadow(std::uint64_t bytes) {
@@ -64,6 +79,12 @@ CopyLane::~CopyLane() {
   preserved_.reset();
   // Waits until none of its work is left.
   context_.reset();
+  if (!pinned_.empty()) {
+    session_->device(device_)
+        ->UnmapHost(reinterpret_cast<DeviceAddress>(pinned_.data()),
+                    pinned_.size())
+        .IgnoreError();
+  }
   ReturnShadowMemory();
   if (shadow_at_ != 0) session_->GiveBackScratchRange(device_, shadow_at_);
 }

@@ -15,6 +15,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string_view>
 
 #include "pos/base/status.h"
@@ -28,9 +29,11 @@ class CopyLane {
  public:
   using DoneFunction = std::function<void(std::uint64_t, DeviceError)>;
   // `shadow_bytes`: how much memory to preserve chunks in, at most; less where
-  // the device has less, or none.
+  // the device has less, or none. `buffers`: where copies to this process will
+  // go; a driver copies there without a detour once it knows.
   static Result<std::unique_ptr<CopyLane>> Open(Session* session, int device,
                                                 std::uint64_t shadow_bytes,
+                                                std::span<std::byte> buffers,
                                                 DoneFunction done);
   ~CopyLane();
   CopyLane(const CopyLane&) = delete;
@@ -74,6 +77,7 @@ class CopyLane {
   CopyLane(Session* session, int device, DoneFunction done)
       : session_(session), device_(device), sink_(std::move(done)) {}
   Status Init(std::uint64_t shadow_bytes);
+  void Pin(std::span<std::byte> buffers);
   Status OpenShadow(std::uint64_t bytes);
   void ReturnShadowMemory();
 
@@ -85,6 +89,7 @@ class CopyLane {
   std::unique_ptr<DeviceStream> preserve_;
   std::unique_ptr<DeviceEvent> copied_;
   std::unique_ptr<DeviceEvent> preserved_;
+  std::span<std::byte> pinned_;
   DeviceAddress shadow_at_ = 0;     // of the range; 0: there is none
   std::uint64_t shadow_bytes_ = 0;  // that are mapped there
   bool closed_ = false;

@@ -32,6 +32,7 @@ Result<std::unique_ptr<LiveCopy>> LiveCopy::Open(
         CopyLane::Open(
             session, static_cast<int>(i),
             purpose == Purpose::kPreserve ? std::min(shadow_bytes, enough) : 0,
+            writer->buffer_region(),
             [raw = copy.get()](std::uint64_t token, DeviceError error) {
               raw->OnDone(token, error);
             }));

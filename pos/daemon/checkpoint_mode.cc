@@ -30,7 +30,7 @@ ckpt::CheckpointMode CheckpointRun::ChooseAuto(std::uint64_t bytes) {
     return CheckpointMode::kStop;
   }
   if (bytes <= kQuickBytes) {
-    reason_ = MiB(bytes) + " at most, which is soon copied";
+    reason_ = MiB(bytes) + ", which is soon copied";
     return CheckpointMode::kStop;
   }
   const Job::CopyHistory history = job_->copy_history();
@@ -50,8 +50,8 @@ ckpt::CheckpointMode CheckpointRun::ChooseAuto(std::uint64_t bytes) {
     reason_ = "only " + MiB(free_bytes) + " of device memory are free";
     return CheckpointMode::kRecopy;
   }
-  reason_ = MiB(bytes) + " at most, " + MiB(free_bytes) +
-            " of device memory are free";
+  reason_ = MiB(bytes) + ", and " + MiB(free_bytes) +
+            " of device memory are free to preserve them in";
   return CheckpointMode::kCow;
 }
 
@@ -76,7 +76,7 @@ Status CheckpointRun::ChooseMode() {
       request.mutable_ping();
       runner::FromRunner reply;
       POS_RETURN_IF_ERROR(CallRunner(&member, request, {}, kRunnerMs, &reply));
-      bytes += reply.state().device_bytes();
+      bytes += reply.state().used_bytes();
     }
     mode_ = ChooseAuto(bytes);
   }

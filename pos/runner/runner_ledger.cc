@@ -108,6 +108,11 @@ std::uint64_t RunnerLedger::FreeBytes(int device) const {
   return d.device_free + d.granted - d.used;
 }
 
+std::uint64_t RunnerLedger::Used(int device) const {
+  MutexLock lock(&mu_);
+  return devices_[static_cast<std::size_t>(device)].used;
+}
+
 std::uint64_t RunnerLedger::Granted(int device) const {
   MutexLock lock(&mu_);
   return devices_[static_cast<std::size_t>(device)].granted;

@@ -49,6 +49,7 @@ class RunnerLedger : public MemoryLedger {
   [[nodiscard]] std::uint64_t FreeBytes(int device) const override
       POS_EXCLUDES(mu_);
   [[nodiscard]] std::uint64_t Granted(int device) const POS_EXCLUDES(mu_);
+  [[nodiscard]] std::uint64_t Used(int device) const POS_EXCLUDES(mu_);
 
  private:
   struct PerDevice {

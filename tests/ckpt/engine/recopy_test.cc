@@ -36,13 +36,13 @@ class Recopy : public Engine {
 TEST_F(Recopy, LeavesNothingToTheCutWhenNothingIsWritten) {
   Start();
   Block(4 << 20, 1);
-  Block(5000, 2);
+  Block(5120, 2);
   save_ = Save(Options());
   Rounds();
   EXPECT_EQ(save_->counts().rounds, 1u);
   EXPECT_TRUE(save_->counts().converged);
   const std::uint64_t copied = save_->copied_bytes();
-  EXPECT_EQ(copied, (4u << 20) + 5000);
+  EXPECT_EQ(copied, (4u << 20) + 5120);
   Quiesce();
   const Content cut = Memory();
   ASSERT_TRUE(save_->CopyAtCut(&cancel_).ok());
