@@ -5,8 +5,23 @@
 #include <utility>
 
 #include "ckpt/pack/blob.h"
+#include "pos/base/clock.h"
+#include "pos/base/log.h"
 
 namespace pos::ckpt {
+namespace {
+
+Status Cancelled() { return Aborted("the checkpoint was cancelled"); }
+
+std::string Joined(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) {
+    text += text.empty() ? name : ", " + name;
+  }
+  return text;
+}
+
+}  // namespace
 
 // Collects where the chunks of one region went; they arrive in any order.
 class SessionSave::RegionSink : public ChunkSink {
@@ -22,55 +37,21 @@ class SessionSave::RegionSink : public ChunkSink {
   std::vector<ChunkRef> chunks_;
 };
 
-SessionSave::~SessionSave() = default;
+SessionSave::~SessionSave() { EndWatch(); }
 
 Result<std::unique_ptr<SessionSave>> SessionSave::Create(
-    Session* session, SessionFiles files, const PackWriterOptions& options) {
-  std::unique_ptr<SessionSave> save(new SessionSave(session));
+    Session* session, SessionFiles files, const SaveOptions& options) {
+  std::unique_ptr<SessionSave> save(new SessionSave(session, options));
   save->chunk_bytes_ = files.chunk_bytes;
   POS_ASSIGN_OR_RETURN(save->writer_,
-                       SessionWriter::Create(std::move(files), options));
+                       SessionWriter::Create(std::move(files), options.pack));
   return save;
 }
 
-template <typename Read>
-Status SessionSave::CopyRegion(const Region& region, const Read& read,
-                               const std::atomic<bool>* cancel) {
-  const std::uint64_t count = (region.bytes + chunk_bytes_ - 1) / chunk_bytes_;
-  auto sink = std::make_shared<RegionSink>(count);
-  regions_.push_back({region, sink});
-  for (std::uint64_t i = 0; i < count; ++i) {
-    if (cancel->load(std::memory_order_relaxed)) {
-      return Aborted("the checkpoint was cancelled");
-    }
-    const std::uint64_t offset = i * chunk_bytes_;
-    const std::uint64_t bytes =
-        std::min<std::uint64_t>(chunk_bytes_, region.bytes - offset);
-    POS_ASSIGN_OR_RETURN(Buffer buffer, writer_->packs().Acquire());
-    POS_RETURN_IF_ERROR(
-        read(region.address + offset, buffer.bytes().first(bytes)));
-    writer_->packs().Submit(std::move(buffer), bytes, sink, i);
-    copied_bytes_.fetch_add(bytes, std::memory_order_relaxed);
-  }
-  return {};
-}
+// --- At a cut ---
 
-Status SessionSave::CopyDevice(const std::atomic<bool>* cancel) {
-  POS_RETURN_IF_ERROR(session_->CheckSavable());
-  for (const auto& [address, block] : session_->memory().blocks()) {
-    Device* const device = session_->device(block.device);
-    Region region;
-    region.kind = RegionKind::kDeviceMemory;
-    region.device = static_cast<std::uint32_t>(block.device);
-    region.address = block.address;
-    region.bytes = block.bytes;
-    POS_RETURN_IF_ERROR(CopyRegion(
-        region,
-        [device](std::uint64_t from, std::span<std::byte> to) {
-          return device->Read(from, to);
-        },
-        cancel));
-  }
+Status SessionSave::SaveState() {
+  for (const ChunkRef& ref : state_.chunks) writer_->packs().Discard(ref);
   ByteWriter state;
   session_->Save(&state);
   BlobWriter blob(&writer_->packs());
@@ -79,27 +60,186 @@ Status SessionSave::CopyDevice(const std::atomic<bool>* cancel) {
   return {};
 }
 
+Status SessionSave::Digest(ChunkTable* table, const std::atomic<bool>* cancel) {
+  const std::uint64_t began_ns = MonotonicNs();
+  POS_RETURN_IF_ERROR(
+      table->DigestAll(session_, writer_->packs().digest_key(), cancel));
+  counts_.digest_ns = MonotonicNs() - began_ns;
+  return {};
+}
+
+Status SessionSave::CopyStill(ChunkTable* table, bool hidden_only,
+                              const std::atomic<bool>* cancel) {
+  std::vector<Chunk>& chunks = table->chunks();
+  for (std::size_t i = 0; i < chunks.size(); ++i) {
+    Chunk& chunk = chunks[i];
+    if (chunk.state != ChunkState::kLive) continue;
+    if (hidden_only && !chunk.hidden) continue;
+    if (cancel->load(std::memory_order_relaxed)) return Cancelled();
+    POS_ASSIGN_OR_RETURN(Buffer buffer, writer_->packs().Acquire());
+    POS_RETURN_IF_ERROR(
+        session_->device(chunk.device)
+            ->Read(chunk.address, buffer.bytes().first(chunk.bytes)));
+    chunk.state = ChunkState::kDone;
+    table->Submit(i, std::move(buffer));
+    copied_bytes_.fetch_add(chunk.bytes, std::memory_order_relaxed);
+  }
+  return {};
+}
+
+Status SessionSave::CopyAtCut(const std::atomic<bool>* cancel) {
+  POS_RETURN_IF_ERROR(session_->CheckSavable());
+  const bool compare = table_ != nullptr;
+  const auto table =
+      ChunkTable::Make(session_, chunk_bytes_, &writer_->packs(), table_.get());
+  if (compare) POS_RETURN_IF_ERROR(Digest(table.get(), cancel));
+  for (Chunk& chunk : table->chunks()) {
+    chunk.proven = compare;
+    const bool same = chunk.copied && chunk.ref.digest == chunk.cut;
+    if (compare && (same || table->Adopt(&chunk))) continue;
+    chunk.state = ChunkState::kLive;
+  }
+  table_ = table;
+  POS_RETURN_IF_ERROR(CopyStill(table.get(), /*hidden_only=*/false, cancel));
+  return SaveState();
+}
+
 Status SessionSave::CopyHost(const std::atomic<bool>* cancel) {
+  for (const HostRegion& region : host_) {
+    for (const ChunkRef& ref : region.chunks->chunks()) {
+      writer_->packs().Discard(ref);
+    }
+  }
+  host_.clear();
   for (const auto& [address, bytes] : session_->host_blocks()) {
-    Region region;
-    region.kind = RegionKind::kHostMemory;
-    region.address = address;
-    region.bytes = bytes;
-    // The runner has it mapped where the client has it.
-    POS_RETURN_IF_ERROR(CopyRegion(
-        region,
-        [](std::uint64_t from, std::span<std::byte> to) {
-          std::memcpy(to.data(), reinterpret_cast<const void*>(from),
-                      to.size());
-          return Status();
-        },
-        cancel));
+    POS_RETURN_IF_ERROR(CopyHostRegion(address, bytes, cancel));
   }
   return writer_->packs().Flush();
 }
 
+Status SessionSave::CopyHostRegion(std::uint64_t address, std::uint64_t bytes,
+                                   const std::atomic<bool>* cancel) {
+  Region region;
+  region.kind = RegionKind::kHostMemory;
+  region.address = address;
+  region.bytes = bytes;
+  const std::uint64_t count = (bytes + chunk_bytes_ - 1) / chunk_bytes_;
+  auto sink = std::make_shared<RegionSink>(count);
+  host_.push_back({region, sink});
+  for (std::uint64_t i = 0; i < count; ++i) {
+    if (cancel->load(std::memory_order_relaxed)) return Cancelled();
+    const std::uint64_t offset = i * chunk_bytes_;
+    const std::uint64_t part =
+        std::min<std::uint64_t>(chunk_bytes_, bytes - offset);
+    POS_ASSIGN_OR_RETURN(Buffer buffer, writer_->packs().Acquire());
+    // The runner has it mapped where the client has it.
+    std::memcpy(buffer.bytes().data(),
+                reinterpret_cast<const void*>(address + offset), part);
+    writer_->packs().Submit(std::move(buffer), part, sink, i);
+    copied_bytes_.fetch_add(part, std::memory_order_relaxed);
+  }
+  return {};
+}
+
+// --- Beside the running job ---
+
+Status SessionSave::Watch(std::shared_ptr<ChunkTable> table,
+                          LiveCopy::Purpose purpose) {
+  table_ = std::move(table);
+  if (live_ != nullptr) {
+    live_->Start(table_);
+    return {};
+  }
+  POS_ASSIGN_OR_RETURN(
+      live_, LiveCopy::Open(session_, table_, &writer_->packs(), purpose,
+                            options_.shadow_bytes));
+  session_->SetReclaim(
+      [live = live_.get()](int device) { return live->Reclaim(device); });
+  session_->SetWatch(live_.get());
+  return {};
+}
+
+void SessionSave::EndWatch() {
+  if (live_ == nullptr) return;
+  copied_bytes_.fetch_add(live_->copied_bytes(), std::memory_order_relaxed);
+  session_->SetReclaim(nullptr);
+  session_->WhileStill([this] {
+    session_->SetWatch(nullptr);
+    live_.reset();
+  });
+}
+
+Status SessionSave::BeginCow(const std::atomic<bool>* cancel) {
+  POS_RETURN_IF_ERROR(session_->CheckSavable());
+  POS_RETURN_IF_ERROR(SaveState());
+  auto table = ChunkTable::Make(session_, chunk_bytes_, &writer_->packs(),
+                                /*before=*/nullptr);
+  POS_RETURN_IF_ERROR(Digest(table.get(), cancel));
+  for (Chunk& chunk : table->chunks()) {
+    chunk.proven = true;
+    if (!table->Adopt(&chunk)) chunk.state = ChunkState::kLive;
+  }
+  POS_RETURN_IF_ERROR(CopyStill(table.get(), /*hidden_only=*/true, cancel));
+  return Watch(std::move(table), LiveCopy::Purpose::kPreserve);
+}
+
+Status SessionSave::FinishCow(const std::atomic<bool>* cancel) {
+  if (live_ == nullptr) return NotReady("nothing is copied beside the job");
+  const Status status = live_->Run(cancel);
+  const std::vector<std::string> calls = live_->SeenCalls();
+  EndWatch();
+  POS_RETURN_IF_ERROR(status);
+  counts_.unforeseen_chunks = table_->unforeseen();
+  if (counts_.unforeseen_chunks != 0) {
+    POS_LOG(kWarning, "memory was written that no call had announced",
+            {{"chunks", counts_.unforeseen_chunks}, {"calls", Joined(calls)}});
+  }
+  return {};
+}
+
+Status SessionSave::CopyRounds(const std::atomic<bool>* cancel) {
+  counts_.rounds = 0;
+  Status status;
+  for (bool more = true; more && status.ok();) {
+    session_->WhileStill([&] { status = NextRound(&more); });
+    if (status.ok() && more) status = live_->Run(cancel);
+  }
+  EndWatch();
+  return status;
+}
+
+Status SessionSave::NextRound(bool* more) {
+  *more = false;
+  POS_RETURN_IF_ERROR(session_->CheckSavable());
+  auto table =
+      ChunkTable::Make(session_, chunk_bytes_, &writer_->packs(), table_.get());
+  std::uint64_t left = 0;
+  for (Chunk& chunk : table->chunks()) {
+    // Who knows what was written before this session was watched.
+    if (counts_.rounds > 0 && chunk.copied && !chunk.dirty) continue;
+    left += chunk.bytes;
+    if (!chunk.hidden) chunk.state = ChunkState::kLive;
+  }
+  counts_.left_bytes = left;
+  counts_.converged = left <= options_.small_bytes;
+  const bool shrinks = counts_.rounds < 2 || left < last_round_bytes_ / 4 * 3;
+  if (counts_.rounds > 0 && (counts_.converged || !shrinks ||
+                             counts_.rounds >= options_.max_rounds)) {
+    for (Chunk& chunk : table->chunks()) chunk.state = ChunkState::kDone;
+    table_ = std::move(table);
+    return {};
+  }
+  last_round_bytes_ = left;
+  ++counts_.rounds;
+  *more = true;
+  return Watch(std::move(table), LiveCopy::Purpose::kTrack);
+}
+
+// --- The end ---
+
 Status SessionSave::WriteIndex() {
-  for (const SavedRegion& saved : regions_) {
+  POS_RETURN_IF_ERROR(table_->Write(writer_.get()));
+  for (const HostRegion& saved : host_) {
     POS_RETURN_IF_ERROR(writer_->BeginRegion(saved.region));
     for (const ChunkRef& ref : saved.chunks->chunks()) {
       POS_RETURN_IF_ERROR(writer_->AddChunk(ref));
@@ -109,6 +249,7 @@ Status SessionSave::WriteIndex() {
 }
 
 Status SessionSave::Finish() {
+  if (table_ == nullptr) return NotReady("nothing was copied");
   POS_RETURN_IF_ERROR(writer_->packs().Flush());
   POS_RETURN_IF_ERROR(WriteIndex());
   return writer_->Finish().status();

@@ -80,10 +80,13 @@ inline constexpr char kCheckpoint[] =
 Example:
   pos-cli checkpoint train
   pos-cli checkpoint train --stop --tag before-upgrade
+  pos-cli checkpoint train --mode cow
 
 JSON: {"image", "job", "mode", "reason", "stall_ms", "cpu_dump_ms", "total_ms",
 "live_bytes", "copied_bytes", "written_bytes", "chunks", "unforeseen_chunks",
-"attempts", "attempts_stall_ms"}.
+"rounds", "digest_ms", "attempts", "attempts_stall_ms"}.
+mode: the one that was taken; reason: why. unforeseen_chunks: what cow missed, so that
+it turned to recopy. digest: reading all memory at the cut, part of stall.
 stall: from the first call held back to the last let go; it contains cpu_dump.
 attempts: to bring the job to rest; attempts_stall: time held back in those that
 failed, not part of stall.

@@ -145,6 +145,8 @@ std::string ToJson(const v1::CheckpointResult& result) {
                {"written_bytes", result.written_bytes()},
                {"chunks", result.chunks()},
                {"unforeseen_chunks", result.unforeseen_chunks()},
+               {"rounds", result.rounds()},
+               {"digest_ms", Ms(result.digest_us())},
                {"attempts", result.attempts()},
                {"attempts_stall_ms", Ms(result.attempts_stall_us())}});
 }

@@ -108,8 +108,10 @@ void Parser::AddCheckpointCommands() {
   checkpoint
       ->add_option("--mode", options->mode,
                    "stop: the job stands still while its memory is copied; "
-                   "auto: posd chooses")
-      ->type_name("auto|stop")
+                   "cow: it runs on, and what it is about to write is kept "
+                   "aside; recopy: its memory is copied before it stands "
+                   "still; auto: posd chooses")
+      ->type_name("auto|stop|cow|recopy")
       ->capture_default_str();
   checkpoint->add_flag("--stop", options->stop,
                        "End the job once the image is complete");

@@ -1,40 +1,18 @@
+// The course of a checkpoint, and what undoes it.
 #include "pos/daemon/checkpoint.h"
 
-#include <fcntl.h>
-
-#include <algorithm>
-#include <array>
 #include <filesystem>
 #include <thread>
 #include <utility>
 
-#include "pos/base/files.h"
 #include "pos/base/log.h"
 #include "pos/job/preflight.h"
 
 namespace pos {
 namespace {
 
-constexpr std::uint64_t kRunnerMs = 30'000;
-constexpr std::uint64_t kJobMs = 30'000;
 constexpr std::chrono::milliseconds kDumpPoll(10);
-constexpr std::uint64_t kPausePollNs = 20'000'000;
-// A frozen tree waits this long for its verdict; extended while work goes on.
-constexpr std::uint64_t kHoldMs = 120'000;
-// Copying and sealing may take as long as the disk does; each wait is for one
-// step, and a disk that stands still is noticed by the pack writer.
-constexpr std::uint64_t kCopyMs = 24ull * 3600 * 1000;
-
-runner::Save::Compress CompressOf(const std::string& name) {
-  if (name == "none") return runner::Save::NONE;
-  if (name == "zstd") return runner::Save::ZSTD;
-  if (name == "lz4") return runner::Save::LZ4;
-  return runner::Save::AUTO;
-}
-
-std::string BytesOf(std::span<const std::byte> id) {
-  return {reinterpret_cast<const char*>(id.data()), id.size()};
-}
+constexpr std::chrono::milliseconds kCancelPoll(20);
 
 }  // namespace
 
@@ -77,6 +55,24 @@ Status CheckpointRun::ForEach(const std::function<Status(Member*)>& step) {
   return {};
 }
 
+Status CheckpointRun::ForEachUntilCancelled(
+    const std::function<Status(Member*)>& step) {
+  std::future<Status> done =
+      std::async(std::launch::async, [&] { return ForEach(step); });
+  bool told = false;
+  while (done.wait_for(kCancelPoll) != std::future_status::ready) {
+    if (told || !Cancelled()) continue;
+    told = true;
+    runner::ToRunner request;
+    request.mutable_cancel_save();
+    for (Member& member : members_) {
+      CallRunner(&member, request, {}, kRunnerMs).IgnoreError();
+    }
+  }
+  POS_RETURN_IF_ERROR(done.get());
+  return cancelled_ ? Aborted("the checkpoint was cancelled") : Status();
+}
+
 Status CheckpointRun::CallRunner(Member* member,
                                  const runner::ToRunner& request,
                                  std::span<const int> fds,
@@ -90,9 +86,10 @@ Status CheckpointRun::CallRunner(Member* member,
 
 Result<v1::CheckpointResult> CheckpointRun::Run() {
   const std::string& mode = request_.mode();
-  if (!mode.empty() && mode != "auto" && mode != "stop") {
+  if (!mode.empty() && mode != "auto" && mode != "stop" && mode != "cow" &&
+      mode != "recopy") {
     return Invalid("there is no checkpoint mode '" + mode + "'",
-                   "use --mode auto or --mode stop");
+                   "use --mode auto, stop, cow or recopy");
   }
   POS_RETURN_IF_ERROR(job_->TryBegin("a checkpoint"));
   const std::string before = job_->record().state;
@@ -133,10 +130,11 @@ Status CheckpointRun::Steps() {
   POS_RETURN_IF_ERROR(TakeMembers());
   POS_RETURN_IF_ERROR(Preflight());
   POS_RETURN_IF_ERROR(OpenDraft());
-  POS_RETURN_IF_ERROR(Quiesce());
-  POS_RETURN_IF_ERROR(Detach());
-  POS_RETURN_IF_ERROR(DumpAndCopy());
-  POS_RETURN_IF_ERROR(SaveHost());
+  POS_RETURN_IF_ERROR(ChooseMode());
+  if (mode_ == ckpt::CheckpointMode::kRecopy) {
+    POS_RETURN_IF_ERROR(CopyRounds());
+  }
+  POS_RETURN_IF_ERROR(Cut());
   if (request_.stop()) {
     POS_RETURN_IF_ERROR(FinishSaves());
     POS_RETURN_IF_ERROR(Seal());
@@ -148,10 +146,25 @@ Status CheckpointRun::Steps() {
     gate_opened_ns_ = MonotonicNs();
     return {};
   }
-  POS_RETURN_IF_ERROR(ResumeTree(job::Verdict::RESUME));
-  POS_RETURN_IF_ERROR(ResumeSessions());
+  POS_RETURN_IF_ERROR(LetRun());
+  if (mode_ == ckpt::CheckpointMode::kCow) {
+    POS_ASSIGN_OR_RETURN(const bool foreseen, FinishCow());
+    if (!foreseen) POS_RETURN_IF_ERROR(TurnToRecopy());
+  }
   POS_RETURN_IF_ERROR(FinishSaves());
   return Seal();
+}
+
+Status CheckpointRun::Cut() {
+  POS_RETURN_IF_ERROR(Quiesce());
+  POS_RETURN_IF_ERROR(Detach());
+  POS_RETURN_IF_ERROR(DumpAndCopy());
+  return SaveHost();
+}
+
+Status CheckpointRun::LetRun() {
+  POS_RETURN_IF_ERROR(ResumeTree(job::Verdict::RESUME));
+  return ResumeSessions();
 }
 
 Status CheckpointRun::TakeMembers() {
@@ -178,248 +191,6 @@ Status CheckpointRun::Preflight() {
   const job::Blockers& found = reply.blockers();
   return job::BlockersToStatus(
       {found.blocker().begin(), found.blocker().end()});
-}
-
-Status CheckpointRun::OpenDraft() {
-  const JobRecord record = job_->record();
-  ckpt::DraftOptions options;
-  options.owner_uid = record.uid;
-  options.owner_gid = record.gid;
-  options.job = job_->name();
-  options.incremental = tunables_.incremental;
-  POS_ASSIGN_OR_RETURN(draft_, supervisor_->store_->BeginImage(options));
-  POS_ASSIGN_OR_RETURN(criu_dir_, draft_->MakeDirectory("criu"));
-  for (std::size_t i = 0; i < members_.size(); ++i) {
-    POS_ASSIGN_OR_RETURN(members_[i].files,
-                         draft_->AddSession(static_cast<std::uint32_t>(i)));
-  }
-  return {};
-}
-
-Status CheckpointRun::QuiesceOnce(std::uint32_t number) {
-  const QuiescePlan& plan = tunables_.quiesce;
-  const std::uint64_t watch_ms = plan.WatchMs(number, members_.size());
-  // A late answer to the attempt before must not be taken for this one's.
-  if (attempts_ > 0)
-    job_->Update([this](JobRecord* r) { epoch_ = ++r->epoch; });
-  const std::uint64_t began_ns = MonotonicNs();
-  runner::ToRunner request;
-  request.mutable_quiesce()->set_epoch(epoch_);
-  request.mutable_quiesce()->set_drain_ms(plan.DrainMs(number));
-  request.mutable_quiesce()->set_longest_ms(plan.drain_ms);
-  request.mutable_quiesce()->set_watch_ms(watch_ms);
-  const std::uint64_t limit_ms =
-      std::max(plan.drain_ms, plan.DrainMs(number)) + watch_ms + kRunnerMs;
-  const Status status = ForEach([&](Member* member) {
-    runner::FromRunner reply;
-    POS_RETURN_IF_ERROR(CallRunner(member, request, {}, limit_ms, &reply));
-    member->quiesced = reply.quiesced();
-    member->is_quiesced = true;
-    return Status();
-  });
-  ++attempts_;
-  if (status.ok()) return {};
-  // All or none: who is at rest runs on, so that what the others wait for can
-  // come.
-  for (Member& member : members_) {
-    if (!member.is_quiesced) continue;
-    runner::ToRunner resume;
-    resume.mutable_resume()->set_epoch(epoch_);
-    CallRunner(&member, resume, {}, kRunnerMs).IgnoreError();
-    member.is_quiesced = false;
-  }
-  // While it was watched, it ran.
-  const std::uint64_t took_ns = MonotonicNs() - began_ns;
-  failed_ns_ += took_ns - std::min(took_ns, watch_ms * 1'000'000);
-  return status;
-}
-
-Status CheckpointRun::Pause(std::uint64_t ms) {
-  const Deadline until = Deadline::AfterMs(ms);
-  while (!until.Passed()) {
-    POS_RETURN_IF_ERROR(Report("quiesce"));
-    SleepNs(std::min(until.LeftNs(), kPausePollNs));
-  }
-  return {};
-}
-
-Status CheckpointRun::Quiesce() {
-  const QuiescePlan& plan = tunables_.quiesce;
-  Status status;
-  for (std::uint32_t i = 0; i < plan.attempts(); ++i) {
-    POS_RETURN_IF_ERROR(Report("quiesce"));
-    status = QuiesceOnce(i);
-    if (status.ok()) break;
-    if (status.code() != Code::kTimeout && status.code() != Code::kBusy) {
-      return status;
-    }
-    POS_RETURN_IF_ERROR(Pause(plan.PauseMs(i, members_.size())));
-  }
-  POS_RETURN_IF_ERROR(status.WithContext(
-      "the job does not come to rest, " + std::to_string(attempts_) +
-      " attempts of up to " + std::to_string(plan.drain_ms) + " ms"));
-  for (const Member& member : members_) {
-    const std::uint64_t at = member.quiesced.gate_closed_ns();
-    if (gate_closed_ns_ == 0 || at < gate_closed_ns_) gate_closed_ns_ = at;
-  }
-  if (gate_closed_ns_ == 0) gate_closed_ns_ = MonotonicNs();
-  return {};
-}
-
-Status CheckpointRun::Detach() {
-  POS_RETURN_IF_ERROR(Report("detach"));
-  runner::ToRunner request;
-  request.mutable_detach()->set_epoch(epoch_);
-  request.mutable_detach()->set_timeout_ms(
-      static_cast<std::uint32_t>(tunables_.detach_ms));
-  return ForEach([&](Member* member) {
-    POS_RETURN_IF_ERROR(
-        CallRunner(member, request, {}, tunables_.detach_ms + kRunnerMs));
-    member->detached = true;
-    return Status();
-  });
-}
-
-Status CheckpointRun::Dump() {
-  POS_ASSIGN_OR_RETURN(const UniqueFd directory,
-                       OpenFile(criu_dir_, O_RDONLY | O_DIRECTORY));
-  job::ToJob request;
-  job::Dump* const dump = request.mutable_dump();
-  dump->set_images_fd(1);
-  dump->set_timeout_ms(tunables_.criu_dump_ms);
-  dump->set_hold_ms(kHoldMs);
-  dump->add_exclude(supervisor_->options_.host_file_dir + "/pos-");
-  const std::uint64_t asked_ns = MonotonicNs();
-  // The request is answered when the tree is let go; until then this future
-  // holds the call.
-  job_->ForgetFrozen();
-  auto fd = std::make_shared<UniqueFd>();
-  POS_ASSIGN_OR_RETURN(*fd, DuplicateFd(directory.get()));
-  dump_ = std::async(std::launch::async, [job = job_, request, fd] {
-    const std::array<int, 1> fds = {fd->get()};
-    return job->Call(request, fds, kCopyMs);
-  });
-  const auto answered = [this] {
-    return dump_.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
-  };
-  const Deadline until = Deadline::AfterMs(tunables_.criu_dump_ms + kJobMs);
-  frozen_ = job_->WaitFrozen(until, [&] { return answered() || Cancelled(); });
-  frozen_us_ = (MonotonicNs() - asked_ns) / 1000;
-  if (frozen_) return {};
-  if (answered()) {
-    dump_failed_ = true;
-    Result<job::Reply> reply = dump_.get();
-    return reply.ok() ? Internal("CRIU ended without a word") : reply.status();
-  }
-  return cancelled_ ? Aborted("the checkpoint was cancelled")
-                    : Timeout("CRIU did not freeze the job");
-}
-
-Status CheckpointRun::DumpAndCopy() {
-  std::uint64_t live_bytes = 0;
-  for (const Member& member : members_) {
-    live_bytes += member.quiesced.live_bytes();
-  }
-  POS_RETURN_IF_ERROR(Report("copy", 0, live_bytes));
-  Status dump_status;
-  std::thread dump([&] { dump_status = Dump(); });
-  const Status copied = ForEach([this](Member* member) {
-    const ckpt::SessionFiles& files = member->files;
-    runner::ToRunner request;
-    runner::Save* const save = request.mutable_save();
-    save->set_store(BytesOf(files.store.bytes));
-    save->set_session(files.session);
-    save->set_digest_seed(files.digest_seed);
-    save->set_chunk_bytes(files.chunk_bytes);
-    save->set_pack(BytesOf(files.pack_id.bytes));
-    save->set_has_known(files.known.valid());
-    save->set_compress(CompressOf(tunables_.compress));
-    save->set_depth(tunables_.write_depth);
-    std::vector<int> fds = {files.pack.get(), files.index.get()};
-    if (files.known.valid()) fds.push_back(files.known.get());
-    member->saving = true;
-    runner::FromRunner reply;
-    const Status status = CallRunner(member, request, fds, kCopyMs, &reply);
-    // The runner has its own descriptors now; sealing waits for all to close.
-    member->files = {};
-    POS_RETURN_IF_ERROR(status);
-    member->copied_bytes = reply.saved().copied_bytes();
-    return Status();
-  });
-  dump.join();
-  POS_RETURN_IF_ERROR(dump_status);
-  return copied;
-}
-
-Status CheckpointRun::SaveHost() {
-  POS_RETURN_IF_ERROR(Report("host memory"));
-  runner::ToRunner request;
-  request.mutable_save_host();
-  return ForEach([&](Member* member) {
-    runner::FromRunner reply;
-    POS_RETURN_IF_ERROR(CallRunner(member, request, {}, kCopyMs, &reply));
-    member->copied_bytes = reply.saved().copied_bytes();
-    return Status();
-  });
-}
-
-Status CheckpointRun::ResumeTree(job::Verdict::Kind kind) {
-  job::ToJob request;
-  request.mutable_verdict()->set_kind(kind);
-  POS_RETURN_IF_ERROR(job_->Call(request, {}, kJobMs).status());
-  frozen_ = false;
-  dump_failed_ = true;  // nothing is left to be undone on that side
-  Result<job::Reply> reply = dump_.get();
-  POS_RETURN_IF_ERROR(reply.status());
-  dumped_ = reply->dumped();
-  return {};
-}
-
-Status CheckpointRun::ResumeSessions() {
-  std::vector<JobSession> sessions;
-  for (Member& member : members_) {
-    sessions.push_back(member.session);
-    // Whatever happens from here on, they have been told.
-    member.detached = false;
-    member.is_quiesced = false;
-  }
-  Supervisor::ReturnTimes times;
-  const Status status = supervisor_->BringBack(job_, sessions, epoch_, &times);
-  gate_opened_ns_ = times.last_ns;
-  return status;
-}
-
-Status CheckpointRun::FinishSaves() {
-  runner::ToRunner request;
-  request.mutable_finish();
-  POS_RETURN_IF_ERROR(ForEach([&](Member* member) {
-    return CallRunner(member, request, {}, kCopyMs);
-  }));
-  runner::ToRunner end;
-  end.mutable_cancel_save();
-  return ForEach([&](Member* member) {
-    POS_RETURN_IF_ERROR(CallRunner(member, end, {}, kRunnerMs));
-    member->saving = false;
-    return Status();
-  });
-}
-
-Status CheckpointRun::Seal() {
-  if (!frozen_) {
-    Report("seal").IgnoreError();  // the job runs again: nothing to cancel for
-  } else {
-    POS_RETURN_IF_ERROR(Report("seal"));
-    job::ToJob hold;
-    hold.mutable_hold()->set_hold_ms(kHoldMs);
-    POS_RETURN_IF_ERROR(job_->Call(hold, {}, kJobMs).status());
-  }
-  FillManifest();
-  Result<ckpt::Manifest> sealed =
-      draft_->Seal(std::move(manifest_), started_ns_);
-  POS_RETURN_IF_ERROR(sealed.status());
-  manifest_ = std::move(*sealed);
-  draft_.reset();
-  return {};
 }
 
 void CheckpointRun::Undo() {

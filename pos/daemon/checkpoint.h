@@ -9,6 +9,12 @@
 //   resume    the tree runs, clients come back, gates open   (or: it ends)
 //   seal      indexes, fsync, manifest, rename
 //
+// That is mode stop. Mode cow only finds out in the cut what memory holds, and
+// copies it after "resume"; mode recopy copies rounds before "quiesce", and in
+// the cut what has changed since. A cow that turns out to have missed a write
+// goes on as a recopy: another cut, whose process image takes the place of the
+// first.
+//
 // Whatever fails before "resume" is undone in the opposite order: the job runs
 // on as if no checkpoint had been asked for, and the draft is gone. With --stop
 // the image is sealed while the tree is frozen, and only then the job ends.
@@ -44,12 +50,31 @@ class CheckpointRun {
     bool is_quiesced = false;
     bool detached = false;
     bool saving = false;
-    std::uint64_t copied_bytes = 0;
-    Status status;  // of the step that ran last
+    runner::Saved saved;  // as far as is known
+    Status status;        // of the step that ran last
   };
 
+  static constexpr std::uint64_t kRunnerMs = 30'000;
+  static constexpr std::uint64_t kJobMs = 30'000;
+  // A frozen tree waits this long for its verdict; extended while work goes on.
+  static constexpr std::uint64_t kHoldMs = 120'000;
+  // Copying and sealing may take as long as the disk does; each wait is for one
+  // step, and a disk that stands still is noticed by the pack writer.
+  static constexpr std::uint64_t kCopyMs = 24ull * 3600 * 1000;
+
   Status Steps();
+  // The job is at rest, its tree saved, its memory as safe as mode_ has it.
+  Status Cut();
+  Status LetRun();
   Status TakeMembers();
+  // Which mode, and why.
+  Status ChooseMode();
+  [[nodiscard]] ckpt::CheckpointMode ChooseAuto(std::uint64_t bytes);
+  // Rounds of copies while the job runs.
+  Status CopyRounds();
+  // The copies of a cow; true when all were foreseen.
+  Result<bool> FinishCow();
+  Status TurnToRecopy();
   // What CRIU would refuse, asked while the job still runs undisturbed.
   Status Preflight();
   Status Quiesce();
@@ -59,6 +84,11 @@ class CheckpointRun {
   Status Detach();
   Status OpenDraft();
   Status DumpAndCopy();
+  Status CopyInCut(Member* member);
+  Status BeginSave(Member* member, runner::Save::Mode mode);
+  // A request that is answered with Saved.
+  Status CallSave(Member* member, const runner::ToRunner& request,
+                  std::span<const int> fds = {});
   Status Dump();
   Status SaveHost();
   Status ResumeTree(job::Verdict::Kind kind);
@@ -70,6 +100,8 @@ class CheckpointRun {
 
   // Runs `step` for every member at once; the first error.
   Status ForEach(const std::function<Status(Member*)>& step);
+  // The same, and a cancel ends what the runners do.
+  Status ForEachUntilCancelled(const std::function<Status(Member*)>& step);
   Status CallRunner(Member* member, const runner::ToRunner& request,
                     std::span<const int> fds, std::uint64_t timeout_ms,
                     runner::FromRunner* reply = nullptr);
@@ -92,6 +124,12 @@ class CheckpointRun {
   std::string criu_dir_;
   ckpt::Manifest manifest_;
   v1::Progress shown_;
+  ckpt::CheckpointMode mode_ = ckpt::CheckpointMode::kStop;
+  std::string reason_;
+  std::uint64_t unforeseen_ = 0;  // chunks, in the first cut
+  // Of the first cut when there was a second.
+  std::uint64_t earlier_stall_ns_ = 0;
+  std::uint64_t earlier_cpu_us_ = 0;
   bool cancelled_ = false;
   bool frozen_ = false;       // the tree waits for a verdict
   bool dump_failed_ = false;  // the Dump request has been answered

@@ -1,5 +1,6 @@
 // What a checkpoint says about itself: the image's manifest, the command's
 // answer.
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -10,11 +11,9 @@ namespace pos {
 
 void CheckpointRun::FillManifest() {
   const JobRecord record = job_->record();
-  manifest_.mode = ckpt::CheckpointMode::kStop;
+  manifest_.mode = mode_;
   manifest_.tag = request_.tag();
-  manifest_.reason = request_.mode() == "stop"
-                         ? "asked for"
-                         : "the only mode that this version has";
+  manifest_.reason = reason_;
   FillJobInfo(record, criu_dir_, &manifest_);
   FillHostInfo(supervisor_->Criu(), &manifest_);
   FillDevices(record, *supervisor_->devices_->snapshot(), &manifest_);
@@ -33,12 +32,16 @@ void CheckpointRun::FillManifest() {
     }
     session.name = std::to_string(member.session.record.session);
     manifest_.sessions.push_back(std::move(session));
-    manifest_.totals.copied_bytes += member.copied_bytes;
+    manifest_.totals.copied_bytes += member.saved.copied_bytes();
+    manifest_.totals.rounds =
+        std::max<std::uint64_t>(manifest_.totals.rounds, member.saved.rounds());
     AttachSession(i, member.session.record, member.quiesced, &manifest_);
   }
-  manifest_.totals.cpu_dump_ns = CpuDumpUs() * 1000;
+  manifest_.totals.unforeseen_chunks = unforeseen_;
+  manifest_.totals.cpu_dump_ns = (earlier_cpu_us_ + CpuDumpUs()) * 1000;
   if (gate_opened_ns_ != 0) {
-    manifest_.totals.stall_ns = gate_opened_ns_ - gate_closed_ns_;
+    manifest_.totals.stall_ns =
+        earlier_stall_ns_ + gate_opened_ns_ - gate_closed_ns_;
   }
 }
 
@@ -56,14 +59,21 @@ v1::CheckpointResult CheckpointRun::MakeResult() const {
   result.set_job(job_->name());
   result.set_mode(std::string(ckpt::CheckpointModeName(manifest_.mode)));
   result.set_reason(manifest_.reason);
-  result.set_stall_us((gate_opened_ns_ - gate_closed_ns_) / 1000);
-  result.set_cpu_dump_us(CpuDumpUs());
+  result.set_stall_us((earlier_stall_ns_ + gate_opened_ns_ - gate_closed_ns_) /
+                      1000);
+  result.set_cpu_dump_us(earlier_cpu_us_ + CpuDumpUs());
   result.set_total_us((MonotonicNs() - started_ns_) / 1000);
   result.set_live_bytes(totals.live_bytes);
   result.set_copied_bytes(totals.copied_bytes);
   result.set_written_bytes(totals.written_bytes);
   result.set_chunks(totals.chunks);
   result.set_unforeseen_chunks(totals.unforeseen_chunks);
+  result.set_rounds(static_cast<std::uint32_t>(totals.rounds));
+  std::uint64_t digest_ns = 0;
+  for (const Member& member : members_) {
+    digest_ns = std::max(digest_ns, member.saved.digest_ns());
+  }
+  result.set_digest_us(digest_ns / 1000);
   result.set_attempts(attempts_);
   result.set_attempts_stall_us(failed_ns_ / 1000);
   return result;

@@ -353,4 +353,19 @@ std::uint64_t Job::restore_us() const {
   return restore_us_;
 }
 
+Job::CopyHistory Job::copy_history() const {
+  MutexLock lock(&mu_);
+  return copy_history_;
+}
+
+void Job::NoteUnforeseen() {
+  MutexLock lock(&mu_);
+  copy_history_.unforeseen = true;
+}
+
+void Job::NoteTooFast() {
+  MutexLock lock(&mu_);
+  copy_history_.too_fast = true;
+}
+
 }  // namespace pos

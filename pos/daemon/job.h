@@ -112,6 +112,15 @@ class Job {
   void ForgetReturns() POS_EXCLUDES(mu_);
   void NoteReturn(std::uint64_t session, std::uint64_t at_ns) POS_EXCLUDES(mu_);
 
+  // What its checkpoints have shown so far, under this posd.
+  struct CopyHistory {
+    bool unforeseen = false;  // it writes what its calls do not name
+    bool too_fast = false;    // recopy did not converge
+  };
+  [[nodiscard]] CopyHistory copy_history() const POS_EXCLUDES(mu_);
+  void NoteUnforeseen() POS_EXCLUDES(mu_);
+  void NoteTooFast() POS_EXCLUDES(mu_);
+
   // One operation at a time. `what` is shown to who comes second.
   Status TryBegin(const std::string& what) POS_EXCLUDES(mu_);
   void End() POS_EXCLUDES(mu_);
@@ -147,6 +156,7 @@ class Job {
   std::vector<JobSession> sessions_ POS_GUARDED_BY(mu_);
   std::shared_ptr<job::JobClient> client_ POS_GUARDED_BY(mu_);
   std::string operation_ POS_GUARDED_BY(mu_);
+  CopyHistory copy_history_ POS_GUARDED_BY(mu_);
   bool started_ POS_GUARDED_BY(mu_) = false;
   Status start_error_ POS_GUARDED_BY(mu_);
   bool frozen_ POS_GUARDED_BY(mu_) = false;

@@ -28,6 +28,8 @@ SupervisorTunables TunablesOf(const conf::Config& config) {
   t.compress = std::string(conf::Word(config.ckpt_compress()));
   t.write_depth = static_cast<std::uint32_t>(config.ckpt_write_depth());
   t.incremental = config.ckpt_incremental();
+  t.shadow_bytes = config.ckpt_shadow_bytes();
+  t.max_rounds = static_cast<std::uint32_t>(config.recopy_max_rounds());
   t.quiesce.first_drain_ms = config.quiesce_first_drain_ms();
   t.quiesce.drain_ms = config.quiesce_drain_ms();
   t.quiesce.retries = static_cast<std::uint32_t>(config.quiesce_retries());

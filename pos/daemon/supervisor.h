@@ -37,6 +37,8 @@ struct SupervisorTunables {
   std::string compress = "auto";
   std::uint32_t write_depth = 4;
   bool incremental = true;
+  std::uint64_t shadow_bytes = 256u << 20;
+  std::uint32_t max_rounds = 8;
   QuiescePlan quiesce;
   std::uint64_t detach_ms = 10'000;
   std::uint64_t criu_dump_ms = 300'000;

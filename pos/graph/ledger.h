@@ -9,6 +9,7 @@
 #define POS_GRAPH_LEDGER_H_
 
 #include <cstdint>
+#include <functional>
 
 namespace pos {
 
@@ -26,6 +27,11 @@ class MemoryLedger {
   // Asks how much there is; once it gives kGranted, FreeBytes tells. kDenied:
   // nobody answers, and FreeBytes tells what was known last.
   virtual Answer Refresh(int /*device*/) { return Answer::kGranted; }
+  // Before Take says kDenied, `reclaim` is asked whether memory that somebody
+  // holds for the time being will come back (GiveBack); while it says so, Take
+  // says kPending. Empty: nobody does. Once this returns the one before is not
+  // called any more. It must not block nor call the ledger.
+  virtual void SetReclaim(std::function<bool(int device)>) {}
   // What could still be taken, as far as known here.
   [[nodiscard]] virtual std::uint64_t FreeBytes(int device) const = 0;
 };

@@ -264,12 +264,15 @@ void Controller::FillState(runner::State* state) const {
   state->set_epoch(epoch_);
   if (session_ != nullptr) state->set_calls(session_->calls());
   std::uint64_t bytes = 0;
+  std::uint64_t used = 0;
   for (std::size_t i = 0; i < devices_.size(); ++i) {
     const std::uint64_t granted = ledger_->Granted(static_cast<int>(i));
+    used += ledger_->Used(static_cast<int>(i));
     state->add_granted_bytes(granted);
     bytes += granted;
   }
   state->set_device_bytes(bytes);
+  state->set_used_bytes(used);
 }
 
 }  // namespace pos

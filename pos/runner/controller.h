@@ -80,6 +80,11 @@ class Controller {
   Status HandleDetach(const runner::Detach& request);
   Status HandleSave(std::uint64_t id, const runner::Save& request,
                     std::vector<UniqueFd> fds);
+  [[nodiscard]] bool AtRest() const {
+    return phase_ == runner::State::QUIESCED ||
+           phase_ == runner::State::DETACHED;
+  }
+  void SendSaved();
   // Runs one step of a save on its thread; the reply goes out when it is done.
   Status StartSaveStep(std::uint64_t id, std::function<Status()> step);
   Status HandleResume(const runner::Resume& request);

@@ -25,19 +25,6 @@ Result<ckpt::PackId> PackIdOf(const std::string& bytes) {
   return id;
 }
 
-ckpt::Compression CompressionOf(runner::Save::Compress compress) {
-  switch (compress) {
-    case runner::Save::NONE:
-      return ckpt::Compression::kNone;
-    case runner::Save::ZSTD:
-      return ckpt::Compression::kZstd;
-    case runner::Save::LZ4:
-      return ckpt::Compression::kLz4;
-    default:
-      return ckpt::Compression::kAuto;
-  }
-}
-
 }  // namespace
 
 void Controller::Handle(const runner::ToRunner& request,
@@ -63,6 +50,33 @@ void Controller::Handle(const runner::ToRunner& request,
     case runner::ToRunner::kSave:
       status = HandleSave(request.id(), request.save(), std::move(fds));
       if (status.ok()) return;  // answered when it is done
+      break;
+    case runner::ToRunner::kFinishCow:
+      if (phase_ != runner::State::SERVING) {
+        status = NotReady("the client is not back");
+        break;
+      }
+      status = StartSaveStep(
+          request.id(), [this] { return save_->FinishCow(&save_cancel_); });
+      if (status.ok()) return;
+      break;
+    case runner::ToRunner::kRecopy:
+      if (phase_ != runner::State::SERVING) {
+        status = NotReady("no client is served");
+        break;
+      }
+      status = StartSaveStep(
+          request.id(), [this] { return save_->CopyRounds(&save_cancel_); });
+      if (status.ok()) return;
+      break;
+    case runner::ToRunner::kSaveCut:
+      if (!AtRest()) {
+        status = NotReady("not quiesced");
+        break;
+      }
+      status = StartSaveStep(
+          request.id(), [this] { return save_->CopyAtCut(&save_cancel_); });
+      if (status.ok()) return;
       break;
     case runner::ToRunner::kSaveHost:
       status = StartSaveStep(request.id(),
@@ -255,69 +269,6 @@ Status Controller::HandleLoad(const runner::Load& request,
   reply->mutable_loaded()->set_bytes(bytes);
   phase_ = runner::State::LOADED;
   return {};
-}
-
-Status Controller::HandleSave(std::uint64_t id, const runner::Save& request,
-                              std::vector<UniqueFd> fds) {
-  if (phase_ != runner::State::QUIESCED && phase_ != runner::State::DETACHED) {
-    return NotReady("not quiesced");
-  }
-  if (save_ != nullptr) return Busy("a save is under way");
-  if (fds.size() != (request.has_known() ? 3u : 2u) ||
-      request.store().size() != 16) {
-    return Proto("wrong number of descriptors");
-  }
-  ckpt::SessionFiles files;
-  std::memcpy(files.store.bytes.data(), request.store().data(), 16);
-  files.session = request.session();
-  files.digest_seed = request.digest_seed();
-  files.chunk_bytes = request.chunk_bytes();
-  POS_ASSIGN_OR_RETURN(files.pack_id, PackIdOf(request.pack()));
-  files.pack = std::move(fds[0]);
-  files.index = std::move(fds[1]);
-  if (request.has_known()) files.known = std::move(fds[2]);
-  ckpt::PackWriterOptions options;
-  options.compress = CompressionOf(request.compress());
-  if (request.depth() != 0) options.depth = request.depth();
-  POS_ASSIGN_OR_RETURN(save_, ckpt::SessionSave::Create(
-                                  session_.get(), std::move(files), options));
-  save_cancel_.store(false);
-  return StartSaveStep(id, [this] { return save_->CopyDevice(&save_cancel_); });
-}
-
-Status Controller::StartSaveStep(std::uint64_t id,
-                                 std::function<Status()> step) {
-  if (save_ == nullptr) return NotReady("no save is under way");
-  if (save_request_ != 0) return Busy("a step of the save is running");
-  if (save_thread_.joinable()) save_thread_.join();
-  save_request_ = id;
-  save_step_done_.store(false);
-  save_thread_ = std::thread([this, step = std::move(step)] {
-    save_status_ = step();
-    save_step_done_.store(true, std::memory_order_release);
-    Wake();
-  });
-  return {};
-}
-
-void Controller::OnSaveDone() {
-  if (save_thread_.joinable()) save_thread_.join();
-  save_step_done_.store(false);
-  runner::FromRunner reply;
-  reply.mutable_saved()->set_copied_bytes(save_->copied_bytes());
-  SendReply(std::exchange(save_request_, 0), save_status_, &reply);
-}
-
-void Controller::EndSave() {
-  save_cancel_.store(true);
-  if (save_thread_.joinable()) save_thread_.join();
-  if (save_step_done_.exchange(false) && save_ != nullptr) {
-    runner::FromRunner reply;
-    reply.mutable_saved()->set_copied_bytes(save_->copied_bytes());
-    SendReply(std::exchange(save_request_, 0), save_status_, &reply);
-  }
-  save_.reset();
-  save_request_ = 0;
 }
 
 }  // namespace pos

@@ -84,6 +84,11 @@ MemoryLedger::Answer RunnerLedger::Refresh(int device) {
   return Answer::kDenied;
 }
 
+void RunnerLedger::SetReclaim(std::function<bool(int device)> reclaim) {
+  MutexLock lock(&mu_);
+  reclaim_ = std::move(reclaim);
+}
+
 MemoryLedger::Answer RunnerLedger::Take(int device, std::uint64_t bytes) {
   Send want;
   std::uint64_t ask = 0;
@@ -95,9 +100,13 @@ MemoryLedger::Answer RunnerLedger::Take(int device, std::uint64_t bytes) {
       d.denied = false;
       return Answer::kGranted;
     }
-    if (d.denied) {
+    if (d.denied || d.reclaiming) {
+      // What was reclaimed may be enough, or what posd has by then.
+      const bool again = d.reclaiming;
       d.denied = false;
-      return Answer::kDenied;
+      d.reclaiming = reclaim_ && reclaim_(device);
+      if (d.reclaiming) return Answer::kPending;
+      if (!again) return Answer::kDenied;
     }
     if (d.asked) {
       if (MonotonicNs() - d.asked_at_ns < kAnswerMs * 1'000'000) {
@@ -142,6 +151,11 @@ std::uint64_t RunnerLedger::FreeBytes(int device) const {
   MutexLock lock(&mu_);
   const PerDevice& d = devices_[static_cast<std::size_t>(device)];
   return d.device_free + d.granted - d.used;
+}
+
+std::uint64_t RunnerLedger::Used(int device) const {
+  MutexLock lock(&mu_);
+  return devices_[static_cast<std::size_t>(device)].used;
 }
 
 std::uint64_t RunnerLedger::Granted(int device) const {

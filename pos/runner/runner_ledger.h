@@ -47,9 +47,12 @@ class RunnerLedger : public MemoryLedger {
   Answer Take(int device, std::uint64_t bytes) override POS_EXCLUDES(mu_);
   void GiveBack(int device, std::uint64_t bytes) override POS_EXCLUDES(mu_);
   Answer Refresh(int device) override POS_EXCLUDES(mu_);
+  void SetReclaim(std::function<bool(int device)> reclaim) override
+      POS_EXCLUDES(mu_);
   [[nodiscard]] std::uint64_t FreeBytes(int device) const override
       POS_EXCLUDES(mu_);
   [[nodiscard]] std::uint64_t Granted(int device) const POS_EXCLUDES(mu_);
+  [[nodiscard]] std::uint64_t Used(int device) const POS_EXCLUDES(mu_);
 
  private:
   struct PerDevice {
@@ -57,7 +60,8 @@ class RunnerLedger : public MemoryLedger {
     std::uint64_t used = 0;
     std::uint64_t device_free = 0;  // as posd said last
     bool asked = false;
-    bool denied = false;  // the latest answer; consumed by the next Take
+    bool denied = false;      // the latest answer; consumed by the next Take
+    bool reclaiming = false;  // denied, but memory will come back
     std::uint64_t asked_at_ns = 0;
     bool refreshing = false;
     bool fresh = false;  // consumed by the next Refresh
@@ -69,6 +73,7 @@ class RunnerLedger : public MemoryLedger {
   Send want_ POS_GUARDED_BY(mu_);
   Send give_back_ POS_GUARDED_BY(mu_);
   std::function<void()> wake_ POS_GUARDED_BY(mu_);
+  std::function<bool(int)> reclaim_ POS_GUARDED_BY(mu_);
 };
 
 }  // namespace pos

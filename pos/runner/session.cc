@@ -1,6 +1,7 @@
 #include "pos/runner/session.h"
 
 #include <algorithm>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -24,6 +25,9 @@ int ChooseThreads(int wanted) {
 std::uint64_t SpinTime() {
   return std::thread::hardware_concurrency() > 1 ? kSpinNs : 0;
 }
+
+// How long posd may take to answer.
+constexpr std::uint64_t kScratchMs = 2000;
 
 }  // namespace
 
@@ -70,11 +74,13 @@ void Session::MakeThreads() {
   const int count = ChooseThreads(options_.stage_threads);
   std::vector<std::vector<Stage*>> groups;
   if (count == 1) {
-    groups = {{front_end_.get(), parser_.get(), worker_.get()}};
+    groups = {{front_end_.get(), parser_.get(), &watch_stage_, worker_.get()}};
   } else if (count == 2) {
-    groups = {{front_end_.get(), parser_.get()}, {worker_.get()}};
+    groups = {{front_end_.get(), parser_.get()},
+              {&watch_stage_, worker_.get()}};
   } else {
-    groups = {{front_end_.get()}, {parser_.get()}, {worker_.get()}};
+    groups = {
+        {front_end_.get()}, {parser_.get()}, {&watch_stage_, worker_.get()}};
   }
   for (std::size_t i = 0; i < groups.size(); ++i) {
     // The first thread sleeps at the ring's doorbell.
@@ -203,7 +209,45 @@ void Session::Wake() {
 
 void Session::SetWatch(MemoryWatch* watch) {
   executor_->SetWatch(watch);
+  watch_stage_.Set(watch);
   worker_->Retry();
+}
+
+void Session::WhileStill(const std::function<void()>& work) {
+  const bool running = started_ && !paused_;
+  if (running) PauseAll();
+  work();
+  if (!running) return;
+  ResumeAll();
+  WakeAll();
+}
+
+Result<DeviceAddress> Session::TakeScratch(int device, std::uint64_t bytes) {
+  const Deadline deadline = Deadline::AfterMs(kScratchMs);
+  Backoff backoff;
+  for (;;) {
+    const MemoryLedger::Answer answer = state_->ledger->Take(device, bytes);
+    if (answer == MemoryLedger::Answer::kGranted) break;
+    if (answer == MemoryLedger::Answer::kDenied || deadline.Passed()) {
+      return OutOfMemory("no memory for " + std::to_string(bytes) + " bytes");
+    }
+    backoff.Wait();
+  }
+  const std::optional<std::uint64_t> address =
+      state_->blocks[static_cast<std::size_t>(device)].Reserve(
+          bytes, Device::kMapGranularity, 0);
+  if (address) return *address;
+  state_->ledger->GiveBack(device, bytes);
+  return OutOfMemory("no addresses for " + std::to_string(bytes) + " bytes");
+}
+
+void Session::GiveBackScratchMemory(int device, std::uint64_t bytes) {
+  state_->ledger->GiveBack(device, bytes);
+}
+
+void Session::GiveBackScratchRange(int device, DeviceAddress address) {
+  bool found = false;
+  state_->blocks[static_cast<std::size_t>(device)].Free(address, &found);
 }
 
 void Session::CancelAll() { executor_->CancelAll(); }

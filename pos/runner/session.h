@@ -14,6 +14,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "pos/base/clock.h"
@@ -25,6 +26,7 @@
 #include "pos/parser/parser.h"
 #include "pos/runner/stage_thread.h"
 #include "pos/worker/memory_watch.h"
+#include "pos/worker/watch_stage.h"
 #include "pos/worker/worker.h"
 #include "remoting/frontend/front_end.h"
 #include "remoting/frontend/shm_port.h"
@@ -128,6 +130,27 @@ class Session {
   // touch device memory, from now on; nullptr: nobody is. It has to outlive
   // that. What waited for the one before goes to the new one.
   void SetWatch(MemoryWatch* watch);
+  // Runs `work` while the pipeline stands still; the device goes on. For one
+  // thread that is not the controlling one, while that leaves the pipeline
+  // alone: it neither quiesces nor resumes nor stops the session meanwhile.
+  // Also while paused.
+  void WhileStill(const std::function<void()>& work);
+
+  // Memory for work of POS's own beside the client's: an address range, which
+  // has to be mapped, and the grant for as much memory. While paused; waits for
+  // the ledger's answer. kOutOfMemory.
+  Result<DeviceAddress> TakeScratch(int device, std::uint64_t bytes);
+  // The grant. Any thread.
+  void GiveBackScratchMemory(int device, std::uint64_t bytes);
+  // The range, where nothing is mapped any more. While paused.
+  void GiveBackScratchRange(int device, DeviceAddress address);
+  // As MemoryLedger::SetReclaim.
+  void SetReclaim(std::function<bool(int device)> reclaim) {
+    state_->ledger->SetReclaim(std::move(reclaim));
+  }
+  [[nodiscard]] std::size_t device_count() const {
+    return state_->devices.size();
+  }
   // Contexts that belong to no call, for leak tests; while paused.
   [[nodiscard]] std::uint32_t OutstandingContexts() {
     return pool_.Outstanding();
@@ -161,6 +184,7 @@ class Session {
   std::unique_ptr<FrontEnd> front_end_;
   std::unique_ptr<Parser> parser_;
   std::unique_ptr<Worker> worker_;
+  WatchStage watch_stage_;
   std::vector<std::unique_ptr<Parker>> parkers_;
   std::vector<std::unique_ptr<StageThread>> threads_;
   StageThread* worker_thread_ = nullptr;

@@ -11,7 +11,8 @@
 // AccessSet that is not kProven, and no copy is right because of one: images
 // are proved by content.
 //
-// Threads: BeforeCall: the worker's. A watch is set and taken away while the
+// Threads: BeforeCall, Step: the worker's. A watch is set and taken away while
+// the
 //   pipeline is paused.
 #ifndef POS_WORKER_MEMORY_WATCH_H_
 #define POS_WORKER_MEMORY_WATCH_H_
@@ -83,6 +84,10 @@ class MemoryWatch {
   // asked again, and it may be asked again earlier. Work that is on the device
   // goes on and is finished meanwhile. `access` is valid during the call.
   virtual Verdict BeforeCall(const CallAccess& access) = 0;
+  // Asked again and again while calls come, and after each Session::Wake, also
+  // when there are none: the place for work of its own on the devices. False
+  // when there was none. Must not block.
+  virtual bool Step() { return false; }
 };
 
 }  // namespace pos

@@ -128,7 +128,8 @@ class TooShort(Failure):
     was busy then) that no point was in time."""
 
 
-def disturbed(test, node, program, undisturbed, stop, kernel_running):
+def disturbed(test, node, program, undisturbed, stop, kernel_running=False,
+              mode=None):
     """One run: checkpoint at a point drawn over the calls, everything killed by
     SIGKILL, restored under a posd started again; the output must be whole."""
     share = 0.85
@@ -140,7 +141,8 @@ def disturbed(test, node, program, undisturbed, stop, kernel_running):
             time.sleep(test.random.random() * undisturbed.seconds * 0.7)
         elif not node.wait_calls(job, point):
             continue
-        taken = checkpoint(node, job, *(["--stop"] if stop else []))
+        taken = checkpoint(node, job, *(["--stop"] if stop else []),
+                           *(["--mode", mode] if mode else []))
         if taken is not None:
             break
     else:
@@ -155,7 +157,8 @@ def disturbed(test, node, program, undisturbed, stop, kernel_running):
     restored = node.cli("restore", taken["image"])
     expect_equal(restored["image"], taken["image"], "image restored")
     test.note(f"{program.name}: at call {point} of {undisturbed.calls}"
-              f"{', --stop' if stop else ''}; stall {taken['stall_ms']:.0f} ms, "
+              f"{', --stop' if stop else ''}, {taken['mode']}; "
+              f"stall {taken['stall_ms']:.0f} ms, "
               f"restore {restored['restore_ms']:.0f} ms")
     name = restored["job"]
     if name == job:
@@ -173,6 +176,7 @@ def disturbed(test, node, program, undisturbed, stop, kernel_running):
     if kernel_running:
         # Its kernels follow each other without a gap, and are waited for.
         expect(taken["stall_ms"] > 0, "no stall")
+    return taken
 
 
 def restore(program_name):

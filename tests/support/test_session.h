@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -26,7 +27,9 @@ class TestLedger : public MemoryLedger {
     const MutexLock lock(&mu_);
     ++asked_;
     if (pending_) return Answer::kPending;
-    if (used_ + bytes > limit_) return Answer::kDenied;
+    if (used_ + bytes > limit_) {
+      return reclaim_ && reclaim_(0) ? Answer::kPending : Answer::kDenied;
+    }
     used_ += bytes;
     return Answer::kGranted;
   }
@@ -38,6 +41,10 @@ class TestLedger : public MemoryLedger {
   [[nodiscard]] std::uint64_t FreeBytes(int) const override {
     const MutexLock lock(&mu_);
     return limit_ - used_;
+  }
+  void SetReclaim(std::function<bool(int)> reclaim) override {
+    const MutexLock lock(&mu_);
+    reclaim_ = std::move(reclaim);
   }
   [[nodiscard]] std::uint64_t used() const {
     const MutexLock lock(&mu_);
@@ -67,6 +74,7 @@ class TestLedger : public MemoryLedger {
   std::uint64_t used_ POS_GUARDED_BY(mu_) = 0;
   std::uint64_t asked_ POS_GUARDED_BY(mu_) = 0;
   bool pending_ POS_GUARDED_BY(mu_) = false;
+  std::function<bool(int)> reclaim_ POS_GUARDED_BY(mu_);
 };
 
 // Addresses that a fixed mapping may take under ThreadSanitizer, too. `place`:

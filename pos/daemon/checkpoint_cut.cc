@@ -1,0 +1,163 @@
+// The cut: the job comes to rest, its tree is saved, and it runs again.
+#include <fcntl.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "pos/base/files.h"
+#include "pos/daemon/checkpoint.h"
+
+namespace pos {
+namespace {
+
+constexpr std::uint64_t kPausePollNs = 20'000'000;
+
+}  // namespace
+
+Status CheckpointRun::QuiesceOnce(std::uint32_t number) {
+  const QuiescePlan& plan = tunables_.quiesce;
+  const std::uint64_t watch_ms = plan.WatchMs(number, members_.size());
+  // A late answer to the attempt before must not be taken for this one's.
+  if (attempts_ > 0)
+    job_->Update([this](JobRecord* r) { epoch_ = ++r->epoch; });
+  const std::uint64_t began_ns = MonotonicNs();
+  runner::ToRunner request;
+  request.mutable_quiesce()->set_epoch(epoch_);
+  request.mutable_quiesce()->set_drain_ms(plan.DrainMs(number));
+  request.mutable_quiesce()->set_longest_ms(plan.drain_ms);
+  request.mutable_quiesce()->set_watch_ms(watch_ms);
+  const std::uint64_t limit_ms =
+      std::max(plan.drain_ms, plan.DrainMs(number)) + watch_ms + kRunnerMs;
+  const Status status = ForEach([&](Member* member) {
+    runner::FromRunner reply;
+    POS_RETURN_IF_ERROR(CallRunner(member, request, {}, limit_ms, &reply));
+    member->quiesced = reply.quiesced();
+    member->is_quiesced = true;
+    return Status();
+  });
+  ++attempts_;
+  if (status.ok()) return {};
+  // All or none: who is at rest runs on, so that what the others wait for can
+  // come.
+  for (Member& member : members_) {
+    if (!member.is_quiesced) continue;
+    runner::ToRunner resume;
+    resume.mutable_resume()->set_epoch(epoch_);
+    CallRunner(&member, resume, {}, kRunnerMs).IgnoreError();
+    member.is_quiesced = false;
+  }
+  // While it was watched, it ran.
+  const std::uint64_t took_ns = MonotonicNs() - began_ns;
+  failed_ns_ += took_ns - std::min(took_ns, watch_ms * 1'000'000);
+  return status;
+}
+
+Status CheckpointRun::Pause(std::uint64_t ms) {
+  const Deadline until = Deadline::AfterMs(ms);
+  while (!until.Passed()) {
+    POS_RETURN_IF_ERROR(Report("quiesce"));
+    SleepNs(std::min(until.LeftNs(), kPausePollNs));
+  }
+  return {};
+}
+
+Status CheckpointRun::Quiesce() {
+  const QuiescePlan& plan = tunables_.quiesce;
+  Status status;
+  for (std::uint32_t i = 0; i < plan.attempts(); ++i) {
+    POS_RETURN_IF_ERROR(Report("quiesce"));
+    status = QuiesceOnce(i);
+    if (status.ok()) break;
+    if (status.code() != Code::kTimeout && status.code() != Code::kBusy) {
+      return status;
+    }
+    POS_RETURN_IF_ERROR(Pause(plan.PauseMs(i, members_.size())));
+  }
+  POS_RETURN_IF_ERROR(status.WithContext(
+      "the job does not come to rest, " + std::to_string(attempts_) +
+      " attempts of up to " + std::to_string(plan.drain_ms) + " ms"));
+  for (const Member& member : members_) {
+    const std::uint64_t at = member.quiesced.gate_closed_ns();
+    if (gate_closed_ns_ == 0 || at < gate_closed_ns_) gate_closed_ns_ = at;
+  }
+  if (gate_closed_ns_ == 0) gate_closed_ns_ = MonotonicNs();
+  return {};
+}
+
+Status CheckpointRun::Detach() {
+  POS_RETURN_IF_ERROR(Report("detach"));
+  runner::ToRunner request;
+  request.mutable_detach()->set_epoch(epoch_);
+  request.mutable_detach()->set_timeout_ms(
+      static_cast<std::uint32_t>(tunables_.detach_ms));
+  return ForEach([&](Member* member) {
+    POS_RETURN_IF_ERROR(
+        CallRunner(member, request, {}, tunables_.detach_ms + kRunnerMs));
+    member->detached = true;
+    return Status();
+  });
+}
+
+Status CheckpointRun::Dump() {
+  POS_ASSIGN_OR_RETURN(const UniqueFd directory,
+                       OpenFile(criu_dir_, O_RDONLY | O_DIRECTORY));
+  job::ToJob request;
+  job::Dump* const dump = request.mutable_dump();
+  dump->set_images_fd(1);
+  dump->set_timeout_ms(tunables_.criu_dump_ms);
+  dump->set_hold_ms(kHoldMs);
+  dump->add_exclude(supervisor_->options_.host_file_dir + "/pos-");
+  const std::uint64_t asked_ns = MonotonicNs();
+  // The request is answered when the tree is let go; until then this future
+  // holds the call.
+  job_->ForgetFrozen();
+  auto fd = std::make_shared<UniqueFd>();
+  POS_ASSIGN_OR_RETURN(*fd, DuplicateFd(directory.get()));
+  dump_ = std::async(std::launch::async, [job = job_, request, fd] {
+    const std::array<int, 1> fds = {fd->get()};
+    return job->Call(request, fds, kCopyMs);
+  });
+  const auto answered = [this] {
+    return dump_.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
+  };
+  const Deadline until = Deadline::AfterMs(tunables_.criu_dump_ms + kJobMs);
+  frozen_ = job_->WaitFrozen(until, [&] { return answered() || Cancelled(); });
+  frozen_us_ = (MonotonicNs() - asked_ns) / 1000;
+  if (frozen_) return {};
+  if (answered()) {
+    dump_failed_ = true;
+    Result<job::Reply> reply = dump_.get();
+    return reply.ok() ? Internal("CRIU ended without a word") : reply.status();
+  }
+  return cancelled_ ? Aborted("the checkpoint was cancelled")
+                    : Timeout("CRIU did not freeze the job");
+}
+
+Status CheckpointRun::ResumeTree(job::Verdict::Kind kind) {
+  job::ToJob request;
+  request.mutable_verdict()->set_kind(kind);
+  POS_RETURN_IF_ERROR(job_->Call(request, {}, kJobMs).status());
+  frozen_ = false;
+  dump_failed_ = true;  // nothing is left to be undone on that side
+  Result<job::Reply> reply = dump_.get();
+  POS_RETURN_IF_ERROR(reply.status());
+  dumped_ = reply->dumped();
+  return {};
+}
+
+Status CheckpointRun::ResumeSessions() {
+  std::vector<JobSession> sessions;
+  for (Member& member : members_) {
+    sessions.push_back(member.session);
+    // Whatever happens from here on, they have been told.
+    member.detached = false;
+    member.is_quiesced = false;
+  }
+  Supervisor::ReturnTimes times;
+  const Status status = supervisor_->BringBack(job_, sessions, epoch_, &times);
+  gate_opened_ns_ = times.last_ns;
+  return status;
+}
+
+}  // namespace pos

@@ -1,0 +1,128 @@
+// recopy: the image shows the last cut, however often memory was written while
+// it was copied.
+#include <future>
+
+#include "tests/ckpt/engine/engine_fixture.h"
+
+namespace pos::ckpt {
+namespace {
+
+class Recopy : public Engine {
+ protected:
+  static SaveOptions Options() {
+    SaveOptions options;
+    options.small_bytes = 1 << 20;
+    options.max_rounds = 4;
+    return options;
+  }
+  // The cut, and the image that comes of it.
+  void CutAndExpect() {
+    Quiesce();
+    const Content cut = Memory();
+    const Status status = save_->CopyAtCut(&cancel_);
+    ASSERT_TRUE(status.ok()) << status.ToString();
+    ASSERT_TRUE(save_->CopyHost(&cancel_).ok());
+    session().Resume();
+    ExpectImage(std::move(save_), cut);
+  }
+  void Rounds() {
+    const Status status = save_->CopyRounds(&cancel_);
+    ASSERT_TRUE(status.ok()) << status.ToString();
+  }
+
+  std::unique_ptr<SessionSave> save_;
+};
+
+TEST_F(Recopy, LeavesNothingToTheCutWhenNothingIsWritten) {
+  Start();
+  Block(4 << 20, 1);
+  Block(5120, 2);
+  save_ = Save(Options());
+  Rounds();
+  EXPECT_EQ(save_->counts().rounds, 1u);
+  EXPECT_TRUE(save_->counts().converged);
+  const std::uint64_t copied = save_->copied_bytes();
+  EXPECT_EQ(copied, (4u << 20) + 5120);
+  Quiesce();
+  const Content cut = Memory();
+  ASSERT_TRUE(save_->CopyAtCut(&cancel_).ok());
+  EXPECT_EQ(save_->copied_bytes(), copied);
+  ASSERT_TRUE(save_->CopyHost(&cancel_).ok());
+  session().Resume();
+  ExpectImage(std::move(save_), cut);
+}
+
+TEST_F(Recopy, ShowsTheLastCut) {
+  Start();
+  const auto a = Block(4 << 20, 1);
+  const auto gone = Block(2 << 20, 2);
+  save_ = Save(Options());
+  Rounds();
+  // Announced and not, freed and new.
+  Fill(stream_, a + (1 << 20), 300000, 3);
+  EXPECT_EQ(client_->Call(cuda::MemFreeArgs{.address = gone}), 0);
+  client_->Settle(context_);
+  const auto fresh = client_->Alloc(context_, 1 << 20);
+  Fill(stream_, fresh, 1 << 20, 4);
+  const std::uint64_t to = a + (3 << 20);
+  client_->CopyIn(stream_, fresh, std::as_bytes(std::span(&to, 1)));
+  Launch(stream_, "indirect", fresh, 99);
+  EXPECT_EQ(client_->Sync(stream_), 0);
+  CutAndExpect();
+}
+
+TEST_F(Recopy, EndsThoughEverythingIsWrittenAllTheTime) {
+  Start();
+  const auto a = Block(4 << 20, 1);
+  std::atomic<bool> stop{false};
+  save_ = Save(Options());
+  std::future<Status> rounds = std::async(
+      std::launch::async, [this] { return save_->CopyRounds(&cancel_); });
+  std::uint32_t value = 0;
+  while (rounds.wait_for(std::chrono::seconds(0)) !=
+         std::future_status::ready) {
+    Fill(stream_, a, 4 << 20, ++value);
+    EXPECT_EQ(client_->Sync(stream_), 0);
+  }
+  const Status status = rounds.get();
+  ASSERT_TRUE(status.ok()) << status.ToString();
+  EXPECT_FALSE(save_->counts().converged);
+  EXPECT_LE(save_->counts().rounds, Options().max_rounds);
+  EXPECT_GE(save_->counts().left_bytes, 4u << 20);
+  CutAndExpect();
+}
+
+TEST_F(Recopy, MemoryComesAndGoesWhileItIsCopied) {
+  Start();
+  Block(4 << 20, 1);
+  std::vector<std::uint64_t> blocks;
+  for (std::uint64_t i = 0; i < 8; ++i) blocks.push_back(Block(1 << 20, i));
+  save_ = Save(Options());
+  std::future<Status> rounds = std::async(
+      std::launch::async, [this] { return save_->CopyRounds(&cancel_); });
+  for (std::uint32_t i = 0; i < 24; ++i) {
+    std::uint64_t& block = blocks[i % blocks.size()];
+    EXPECT_EQ(client_->Call(cuda::MemFreeArgs{.address = block}), 0);
+    client_->Settle(context_);
+    block = client_->Alloc(context_, (1 << 20) - i * 512);
+    Fill(stream_, block, 4096, i);
+  }
+  EXPECT_EQ(client_->Sync(stream_), 0);
+  const Status status = rounds.get();
+  ASSERT_TRUE(status.ok()) << status.ToString();
+  CutAndExpect();
+}
+
+TEST_F(Recopy, CancelledItLeavesTheJobAlone) {
+  Start();
+  const auto a = Block(4 << 20, 1);
+  save_ = Save(Options());
+  cancel_ = true;
+  EXPECT_EQ(save_->CopyRounds(&cancel_).code(), Code::kAborted);
+  save_.reset();
+  Fill(stream_, a, 4 << 20, 5);
+  EXPECT_EQ(client_->Sync(stream_), 0);
+}
+
+}  // namespace
+}  // namespace pos::ckpt
