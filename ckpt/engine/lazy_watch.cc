@@ -17,7 +17,9 @@ std::uint64_t EndOf(const MemoryRange& range) {
 }  // namespace
 
 MemoryWatch::Verdict LazyLoad::BeforeCall(const CallAccess& access) {
-  if (all_loaded_.load(std::memory_order_acquire)) return Verdict::kGo;
+  if (all_loaded_.load(std::memory_order_acquire) || access.makes) {
+    return Verdict::kGo;
+  }
   Calls calls;
   bool go = true;
   {

@@ -1,6 +1,7 @@
 // One checkpoint of one job, from request to sealed image or abort.
 //
 //   preflight what CRIU cannot carry is refused; the job has not noticed
+//   load      only after a lazy restore: what is not loaded yet
 //   quiesce   every session: gate closed, device at rest, calls pending
 //   detach    every client leaves all that it shares
 //   dump      CRIU stops and saves the process tree; meanwhile each runner
@@ -48,6 +49,8 @@ class CheckpointRun {
     Status status;  // of the step that ran last
   };
 
+  // The job runs, and has all its memory.
+  Status AwaitReady();
   Status Steps();
   Status TakeMembers();
   // What CRIU would refuse, asked while the job still runs undisturbed.

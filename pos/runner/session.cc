@@ -193,6 +193,15 @@ void Session::SetWatch(MemoryWatch* watch) {
   worker_->Retry();
 }
 
+void Session::ReplaceWatch(MemoryWatch* watch) {
+  const bool runs = started_ && !paused_;
+  if (runs) PauseAll();
+  SetWatch(watch);
+  if (!runs) return;
+  ResumeAll();
+  WakeAll();
+}
+
 void Session::CancelAll() { executor_->CancelAll(); }
 
 void Session::SaveCall(const ApiContext& context, ByteWriter* out) {

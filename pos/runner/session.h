@@ -111,6 +111,8 @@ class Session {
   // touch device memory, from now on; nullptr: nobody is. It has to outlive
   // that. What waited for the one before goes to the new one.
   void SetWatch(MemoryWatch* watch);
+  // As SetWatch, whatever the session does: it is paused for that moment.
+  void ReplaceWatch(MemoryWatch* watch);
   // Contexts that belong to no call, for leak tests; while paused.
   [[nodiscard]] std::uint32_t OutstandingContexts() {
     return pool_.Outstanding();
