@@ -4,62 +4,43 @@
 #include <memory>
 
 #include "ckpt/format/chunk_index.h"
-#include "ckpt/pack/chunk_map.h"
 #include "ckpt/pack/chunk_stream.h"
-#include "ckpt/pack/pack_set.h"
 
 namespace pos::ckpt {
 namespace {
 
-// The session's state, which lies behind its memory in the index but is needed
-// first: it says where memory has to be.
-Result<std::vector<std::byte>> ReadState(ByteSource* source,
-                                         const PackSet* packs) {
-  POS_ASSIGN_OR_RETURN(std::unique_ptr<IndexReader> index,
-                       IndexReader::Open(source, "chunk index"));
-  POS_ASSIGN_OR_RETURN(std::unique_ptr<ChunkMap> map,
-                       ChunkMap::Open(std::move(index), packs));
-  for (std::size_t i = 0; i < map->regions().size(); ++i) {
-    const Region& region = map->regions()[i];
-    if (region.kind != RegionKind::kBlob || region.name != "session") continue;
-    std::vector<std::byte> state(region.bytes);
-    ChunkMap::Reader reader(map.get());
-    for (std::uint64_t offset = 0; offset < region.bytes;) {
-      POS_ASSIGN_OR_RETURN(const ChunkEntry entry, map->Find(i, offset));
-      if (!entry.zero()) {
-        POS_ASSIGN_OR_RETURN(const std::span<const std::byte> bytes,
-                             reader.Read(entry));
-        std::memcpy(state.data() + entry.offset, bytes.data(), bytes.size());
-      }
-      offset = entry.offset + entry.bytes;
-    }
-    return state;
+// The allocation that a region of device memory is.
+Result<const cuda::WorkerBlock*> BlockOf(const Session& session,
+                                         const Region& region) {
+  const cuda::WorkerBlock* const block = session.memory().Find(region.address);
+  if (block == nullptr || block->bytes != region.bytes ||
+      static_cast<std::uint32_t>(block->device) != region.device) {
+    return Corrupt("device memory without an allocation");
   }
-  return Corrupt("the image holds no session state");
+  return block;
+}
+
+Status CheckHostBlock(const Session& session, const Region& region) {
+  const auto it = session.host_blocks().find(region.address);
+  if (it == session.host_blocks().end() || it->second != region.bytes) {
+    return Corrupt("host memory without an allocation");
+  }
+  return {};
 }
 
 Status StorePiece(Session* session, const ChunkStream::Piece& piece) {
   const std::uint64_t address = piece.region->address + piece.offset;
   switch (piece.region->kind) {
     case RegionKind::kDeviceMemory: {
-      const cuda::WorkerBlock* const block =
-          session->memory().Find(piece.region->address);
-      if (block == nullptr || block->bytes != piece.region->bytes ||
-          static_cast<std::uint32_t>(block->device) != piece.region->device) {
-        return Corrupt("device memory without an allocation");
-      }
+      POS_ASSIGN_OR_RETURN(const cuda::WorkerBlock* const block,
+                           BlockOf(*session, *piece.region));
       return session->device(block->device)->Write(address, piece.data);
     }
-    case RegionKind::kHostMemory: {
-      const auto it = session->host_blocks().find(piece.region->address);
-      if (it == session->host_blocks().end() ||
-          it->second != piece.region->bytes) {
-        return Corrupt("host memory without an allocation");
-      }
+    case RegionKind::kHostMemory:
+      POS_RETURN_IF_ERROR(CheckHostBlock(*session, *piece.region));
       std::memcpy(reinterpret_cast<void*>(address), piece.data.data(),
                   piece.data.size());
       return {};
-    }
     case RegionKind::kBlob:
       return {};
     case RegionKind::kDeviceArray:
@@ -71,21 +52,14 @@ Status StorePiece(Session* session, const ChunkStream::Piece& piece) {
 }  // namespace
 
 Result<std::uint64_t> LoadSession(Session* session, SessionLoadFiles files) {
-  PackSet packs;
-  for (auto& [id, fd] : files.packs) {
-    POS_RETURN_IF_ERROR(packs.Add(id, std::move(fd)));
-  }
-  POS_ASSIGN_OR_RETURN(std::unique_ptr<FdSource> source,
-                       FdSource::Open(files.index.get(), "chunk index"));
-  POS_ASSIGN_OR_RETURN(const std::vector<std::byte> state,
-                       ReadState(source.get(), &packs));
+  POS_ASSIGN_OR_RETURN(const std::unique_ptr<SessionImage> image,
+                       SessionImage::Open(std::move(files)));
+  POS_ASSIGN_OR_RETURN(const std::vector<std::byte> state, image->ReadState());
   POS_RETURN_IF_ERROR(session->Load(state));
-
-  POS_ASSIGN_OR_RETURN(std::unique_ptr<IndexReader> index,
-                       IndexReader::Open(source.get(), "chunk index"));
-  POS_ASSIGN_OR_RETURN(
-      std::unique_ptr<ChunkStream> stream,
-      ChunkStream::Open(std::move(index), &packs, ChunkStreamOptions{}));
+  POS_ASSIGN_OR_RETURN(std::unique_ptr<IndexReader> index, image->OpenIndex());
+  POS_ASSIGN_OR_RETURN(std::unique_ptr<ChunkStream> stream,
+                       ChunkStream::Open(std::move(index), &image->packs(),
+                                         ChunkStreamOptions{}));
   std::uint64_t bytes = 0;
   for (;;) {
     POS_ASSIGN_OR_RETURN(ChunkStream::Piece piece, stream->Next());
@@ -95,6 +69,43 @@ Result<std::uint64_t> LoadSession(Session* session, SessionLoadFiles files) {
     if (piece.what != ChunkStream::Piece::What::kData) continue;
     POS_RETURN_IF_ERROR(StorePiece(session, piece));
   }
+}
+
+Result<std::unique_ptr<LazyLoad>> LoadSessionLazily(
+    Session* session, SessionLoadFiles files, const LazyLoadOptions& options) {
+  POS_ASSIGN_OR_RETURN(std::unique_ptr<SessionImage> image,
+                       SessionImage::Open(std::move(files)));
+  POS_ASSIGN_OR_RETURN(const std::vector<std::byte> state, image->ReadState());
+  POS_RETURN_IF_ERROR(session->Load(state));
+  std::vector<LazyLoad::Target> targets;
+  const std::vector<Region>& regions = image->map().regions();
+  for (std::size_t i = 0; i < regions.size(); ++i) {
+    LazyLoad::Target target;
+    target.region = i;
+    switch (regions[i].kind) {
+      case RegionKind::kDeviceMemory: {
+        POS_ASSIGN_OR_RETURN(const cuda::WorkerBlock* const block,
+                             BlockOf(*session, regions[i]));
+        target.device = session->device(block->device);
+        target.shared = block->physical;
+        break;
+      }
+      case RegionKind::kHostMemory:
+        // The program itself may look at it at any time.
+        POS_RETURN_IF_ERROR(CheckHostBlock(*session, regions[i]));
+        target.eager = true;
+        break;
+      case RegionKind::kBlob:
+        continue;
+      default:
+        return Incompatible("the image holds memory of an unknown kind");
+    }
+    targets.push_back(target);
+  }
+  POS_ASSIGN_OR_RETURN(std::unique_ptr<LazyLoad> load,
+                       LazyLoad::Create(std::move(image), targets, options));
+  POS_RETURN_IF_ERROR(load->LoadEager());
+  return load;
 }
 
 }  // namespace pos::ckpt

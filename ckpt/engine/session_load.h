@@ -8,24 +8,24 @@
 #define CKPT_ENGINE_SESSION_LOAD_H_
 
 #include <cstdint>
-#include <utility>
-#include <vector>
+#include <memory>
 
-#include "ckpt/format/id.h"
-#include "pos/base/fd.h"
+#include "ckpt/engine/lazy_load.h"
+#include "ckpt/engine/session_image.h"
 #include "pos/base/status.h"
 #include "pos/runner/session.h"
 
 namespace pos::ckpt {
 
-struct SessionLoadFiles {
-  UniqueFd index;
-  std::vector<std::pair<PackId, UniqueFd>> packs;
-};
-
 // `session`: fresh, not started. On OK all state and memory are there. Returns
 // the bytes of memory that were loaded.
 Result<std::uint64_t> LoadSession(Session* session, SessionLoadFiles files);
+
+// Likewise, but on OK only the state and host memory are there. Device memory
+// comes with what is returned, which the caller makes the session's watch, and
+// begins, before it starts the session.
+Result<std::unique_ptr<LazyLoad>> LoadSessionLazily(
+    Session* session, SessionLoadFiles files, const LazyLoadOptions& options);
 
 }  // namespace pos::ckpt
 

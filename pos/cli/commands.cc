@@ -306,6 +306,7 @@ Status Execution::Restore() {
   request.set_image(options_.target);
   request.set_name(options_.name);
   request.set_device(options_.device);
+  request.set_lazy(options_.lazy);
   switch (options_.files) {
     case FilePolicy::kTruncate:
       request.set_files(v1::RestoreRequest::TRUNCATE);

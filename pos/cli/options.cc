@@ -121,6 +121,9 @@ void Parser::AddCheckpointCommands() {
   CLI::App* const restore =
       AddWithTarget(&app, Command::kRestore, "restore", "IMAGE",
                     "Start a job from an image", help::kRestore);
+  restore->add_flag("--lazy", options->lazy,
+                    "Let the job run at once and load its device memory "
+                    "behind it");
   restore
       ->add_option("--device", options->device,
                    "Devices of the image on devices of the node, such as "

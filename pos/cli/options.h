@@ -47,6 +47,7 @@ struct Options {
   std::string mode = "auto";
   bool stop = false;
   std::string tag;
+  bool lazy = false;
   FilePolicy files = FilePolicy::kTruncate;
   std::string copy_directory;  // absolute; only with kCopy
 };

@@ -92,11 +92,11 @@ Result<v1::CheckpointResult> CheckpointRun::Run() {
                    "use --mode auto, stop, cow or recopy");
   }
   POS_RETURN_IF_ERROR(job_->TryBegin("a checkpoint"));
-  const std::string before = job_->record().state;
-  if (before != "running") {
+  const Status ready = AwaitReady();
+  if (!ready.ok()) {
     job_->End();
-    return NotReady("job " + job_->name() + " is " + before,
-                    "a job is checkpointed while it runs");
+    if (!job_->record().alive()) supervisor_->EndSessions(job_);
+    return ready;
   }
   job_->SetAttachClosed(true);
   job_->Update([this](JobRecord* r) {
@@ -124,6 +124,22 @@ Result<v1::CheckpointResult> CheckpointRun::Run() {
   POS_LOG(kInfo, "checkpoint done",
           {{"job", job_->name()}, {"image", manifest_.image}});
   return MakeResult();
+}
+
+Status CheckpointRun::AwaitReady() {
+  const auto check_runs = [this] {
+    const std::string state = job_->record().state;
+    return state == "running" ? Status()
+                              : NotReady("job " + job_->name() + " is " + state,
+                                         "a job is checkpointed while it runs");
+  };
+  POS_RETURN_IF_ERROR(check_runs());
+  // All that the image is to hold has to be there first.
+  POS_RETURN_IF_ERROR(supervisor_->WaitLoaded(
+      job_, [this](std::uint64_t done, std::uint64_t total) {
+        return Report("load", done, total);
+      }));
+  return check_runs();
 }
 
 Status CheckpointRun::Steps() {

@@ -1,6 +1,7 @@
 // One checkpoint of one job, from request to sealed image or abort.
 //
 //   preflight what CRIU cannot carry is refused; the job has not noticed
+//   load      only after a lazy restore: what is not loaded yet
 //   quiesce   every session: gate closed, device at rest, calls pending
 //   detach    every client leaves all that it shares
 //   dump      CRIU stops and saves the process tree; meanwhile each runner
@@ -62,6 +63,8 @@ class CheckpointRun {
   // step, and a disk that stands still is noticed by the pack writer.
   static constexpr std::uint64_t kCopyMs = 24ull * 3600 * 1000;
 
+  // The job runs, and has all its memory.
+  Status AwaitReady();
   Status Steps();
   // The job is at rest, its tree saved, its memory as safe as mode_ has it.
   Status Cut();

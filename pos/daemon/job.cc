@@ -198,6 +198,8 @@ void Job::OnEnded(const job::ProgramEnded& ended) {
     r->exit_code = ended.exit_code();
     r->pid = 0;
     r->message = ended.message();
+    mu_.AssertHeld();
+    if (!load_error_.ok()) r->message = load_error_.message();
   });
 }
 
@@ -325,6 +327,46 @@ Job::Returns Job::WaitReturned(std::size_t count, const Deadline& until) {
       until, nullptr);
   MutexLock lock(&mu_);
   return returns_;
+}
+
+bool Job::Loading() const {
+  return std::any_of(sessions_.begin(), sessions_.end(),
+                     [](const JobSession& s) { return s.loading; });
+}
+
+std::string Job::TakePinIfLoaded() {
+  MutexLock lock(&mu_);
+  return Loading() ? "" : std::exchange(record_.pin, "");
+}
+
+std::string Job::TakePin() {
+  MutexLock lock(&mu_);
+  return std::exchange(record_.pin, "");
+}
+
+void Job::NoteLoaded(std::uint64_t at_ns) {
+  MutexLock lock(&mu_);
+  loaded_ns_ = std::max(loaded_ns_, at_ns);
+}
+
+void Job::NoteLoadError(Status status) {
+  MutexLock lock(&mu_);
+  if (load_error_.ok()) load_error_ = std::move(status);
+}
+
+std::uint64_t Job::loaded_ns() const {
+  MutexLock lock(&mu_);
+  return loaded_ns_;
+}
+
+Status Job::load_error() const {
+  MutexLock lock(&mu_);
+  return load_error_;
+}
+
+void Job::WaitLoadChange(const Deadline& until) {
+  WaitUntil([this]() POS_NO_THREAD_SAFETY { return !Loading(); }, until,
+            nullptr);
 }
 
 Status Job::TryBegin(const std::string& what) {

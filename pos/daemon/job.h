@@ -30,7 +30,8 @@ namespace pos {
 struct JobSession {
   SessionRecordEntry record;
   std::shared_ptr<Runner> runner;
-  bool ready = false;  // its client has mapped everything
+  bool ready = false;    // its client has mapped everything
+  bool loading = false;  // its runner still loads memory of an image
 };
 
 class Job {
@@ -120,6 +121,17 @@ class Job {
   [[nodiscard]] CopyHistory copy_history() const POS_EXCLUDES(mu_);
   void NoteUnforeseen() POS_EXCLUDES(mu_);
   void NoteTooFast() POS_EXCLUDES(mu_);
+  // Lazy restores. The pin, which is no longer the record's, unless a session
+  // still loads; the caller writes the journal.
+  std::string TakePinIfLoaded() POS_EXCLUDES(mu_);
+  std::string TakePin() POS_EXCLUDES(mu_);
+  void NoteLoaded(std::uint64_t at_ns) POS_EXCLUDES(mu_);
+  void NoteLoadError(Status status) POS_EXCLUDES(mu_);
+  // When the last session was loaded; 0: not yet.
+  [[nodiscard]] std::uint64_t loaded_ns() const POS_EXCLUDES(mu_);
+  [[nodiscard]] Status load_error() const POS_EXCLUDES(mu_);
+  // Until no session loads, or `until`.
+  void WaitLoadChange(const Deadline& until) POS_EXCLUDES(mu_);
 
   // One operation at a time. `what` is shown to who comes second.
   Status TryBegin(const std::string& what) POS_EXCLUDES(mu_);
@@ -135,6 +147,7 @@ class Job {
   [[nodiscard]] std::uint64_t restore_us() const POS_EXCLUDES(mu_);
 
  private:
+  [[nodiscard]] bool Loading() const POS_REQUIRES(mu_);
   void OnStarted(const job::ProgramStarted& started) POS_EXCLUDES(mu_);
   void OnStartFailed(const job::StatusMessage& error) POS_EXCLUDES(mu_);
   void OnEnded(const job::ProgramEnded& ended) POS_EXCLUDES(mu_);
@@ -164,6 +177,8 @@ class Job {
   bool restore_held_ POS_GUARDED_BY(mu_) = false;
   std::uint64_t restore_us_ POS_GUARDED_BY(mu_) = 0;
   Returns returns_ POS_GUARDED_BY(mu_);
+  std::uint64_t loaded_ns_ POS_GUARDED_BY(mu_) = 0;
+  Status load_error_ POS_GUARDED_BY(mu_);
 };
 
 }  // namespace pos

@@ -75,6 +75,7 @@ void VisitFields(JobRecord* r, const Visit& visit) {
   visit("exit_code", &r->exit_code);
   visit("message", Bytes{&r->message});
   visit("image", &r->image);
+  visit("pin", &r->pin);
   visit("epoch", &r->epoch);
   visit("end_after_checkpoint", &r->end_after_checkpoint);
   visit("next_session", &r->next_session);

@@ -46,6 +46,8 @@ struct JobRecord {
   std::int32_t exit_code = 0;
   std::string message;
   std::string image;  // restored from
+  // What keeps that image while memory is still loaded from it; else empty.
+  std::string pin;
   std::vector<SessionRecordEntry> sessions;
   // A checkpoint under way: its epoch, and whether its image was sealed and the
   // job is to end (--stop). Both 0 and false when there is none.

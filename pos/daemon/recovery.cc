@@ -35,6 +35,7 @@ void Supervisor::Recover() {
     runners_->End(found.runner);
   }
   SweepHostFiles();
+  SweepPins();
 }
 
 // Files that no job of the journal has: their posd died between making one and
@@ -248,6 +249,7 @@ std::vector<JobSession> Supervisor::RecoverSessions(
       session.runner->set_devices(record.devices);
       // Quiesced without a posd: the client has yet to answer a detach that was
       // given up; the runner tells how.
+      session.loading = it->state.loading();
       session.ready = it->state.phase() == runner::State::SERVING ||
                       it->state.phase() == runner::State::QUIESCED;
       if (it->state.verdict_address() != 0) {

@@ -46,9 +46,12 @@ RestoreRun::RestoreRun(Supervisor* supervisor, Caller caller,
       progress_(std::move(progress)),
       started_ns_(MonotonicNs()) {}
 
-Status RestoreRun::Report(const std::string& phase) {
+Status RestoreRun::Report(const std::string& phase, std::uint64_t done_bytes,
+                          std::uint64_t total_bytes) {
   v1::Progress progress;
   progress.set_phase(phase);
+  progress.set_done_bytes(done_bytes);
+  progress.set_total_bytes(total_bytes);
   if (!progress_(progress) || supervisor_->ending()) cancelled_ = true;
   return cancelled_ ? Aborted("the restore was cancelled") : Status();
 }
@@ -71,11 +74,12 @@ Result<v1::RestoreResult> RestoreRun::Run() {
   } else {
     supervisor_->EndSessions(job_);
   }
+  if (request_.lazy()) POS_RETURN_IF_ERROR(WaitLoaded());
   v1::RestoreResult result;
   result.set_job(job_->name());
   result.set_pid(job_->record().pid);
   result.set_image(request_.image());
-  result.set_lazy(false);
+  result.set_lazy(request_.lazy());
   result.set_restore_us((admitted_ns_ - started_ns_) / 1000);
   result.set_loaded_us((loaded_ns_ - started_ns_) / 1000);
   return result;
@@ -119,9 +123,6 @@ Status RestoreRun::ChooseDevices() {
 
 Status RestoreRun::Preflight() {
   POS_RETURN_IF_ERROR(Report("preflight"));
-  if (request_.lazy()) {
-    return Invalid("lazy restore is not part of this version");
-  }
   POS_RETURN_IF_ERROR(
       supervisor_->FindImage(caller_, request_.image()).status());
   POS_ASSIGN_OR_RETURN(
@@ -189,6 +190,14 @@ Status RestoreRun::MakeJob() {
                                 manifest.job.log_bytes, &continues_));
   POS_RETURN_IF_ERROR(job_->TryBegin("a restore"));
   job_->SetAttachClosed(true);
+  if (request_.lazy()) {
+    // The lease of this restore ends with it, or with posd.
+    POS_ASSIGN_OR_RETURN(
+        const std::string pin,
+        supervisor_->store_->Keep(manifest.image, job_->name(),
+                                  "its memory is still being loaded"));
+    job_->Update([&](JobRecord* r) { r->pin = pin; });
+  }
   return job_->Journal();
 }
 
@@ -216,6 +225,7 @@ Status RestoreRun::MakeMembers() {
       RemoveFile(record.host_file).IgnoreError();
       return ErrnoStatus(error, record.host_file);
     }
+    member.session.loading = request_.lazy();
     next_session = std::max(next_session, record.session + 1);
     const Status added = job_->AddSession(member.session);
     members_.push_back(std::move(member));
@@ -241,6 +251,8 @@ Status RestoreRun::LoadMember(std::size_t number, Member* member) {
   runner::Load* const load = request.mutable_load();
   load->set_session(member->session.record.session);
   load->set_job(job_->name());
+  load->set_lazy(request_.lazy());
+  load->set_lazy_bytes_per_second(tunables_.lazy_bytes_per_second);
   load->set_uid(manifest.owner_uid);
   load->set_gid(manifest.owner_gid);
   for (std::size_t d = 0; d < devices_.size(); ++d) {
@@ -340,6 +352,18 @@ Status RestoreRun::Admit() {
   return {};
 }
 
+Status RestoreRun::WaitLoaded() {
+  const Status status = supervisor_->WaitLoaded(
+      job_, [this](std::uint64_t done, std::uint64_t total) {
+        if (Report("load", done, total).ok()) return Status();
+        return Status(Code::kAborted,
+                      "no longer waiting for the rest of the memory",
+                      "job " + job_->name() + " runs, and goes on loading");
+      });
+  loaded_ns_ = job_->loaded_ns() != 0 ? job_->loaded_ns() : MonotonicNs();
+  return status.WithContext("image " + request_.image());
+}
+
 void RestoreRun::Undo(const Status& why) {
   if (job_ == nullptr) return;
   if (tree_started_) {
@@ -356,6 +380,7 @@ void RestoreRun::Undo(const Status& why) {
     }
     RemoveFile(member.session.record.host_file).IgnoreError();
   }
+  supervisor_->DropPin(job_, job_->TakePin());
   job_->End();
   if (continues_) {
     // The log is the user's, and was there before.

@@ -4,8 +4,10 @@
 //   load       runners make handles and memory, CRIU makes the process tree;
 //              both at once
 //   admit      each client is told to come back; gates open
+//   load       lazy: device memory follows, behind the job that runs
 //
 // What fails before "admit" leaves nothing behind: no job, no process, no file.
+// After it the job is there, whoever waits for the rest.
 //
 // Threads: one runs Run.
 #ifndef POS_DAEMON_RESTORE_H_
@@ -46,7 +48,10 @@ class RestoreRun {
   Status StartTree();
   Status Admit();
   void Undo(const Status& why);
-  Status Report(const std::string& phase);
+  // Until a lazily restored job has all its memory.
+  Status WaitLoaded();
+  Status Report(const std::string& phase, std::uint64_t done_bytes = 0,
+                std::uint64_t total_bytes = 0);
 
   Supervisor* const supervisor_;
   const SupervisorTunables tunables_;

@@ -11,12 +11,14 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <set>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ckpt/store/store.h"
@@ -44,6 +46,7 @@ struct SupervisorTunables {
   std::uint64_t criu_dump_ms = 300'000;
   std::uint64_t criu_restore_ms = 300'000;
   std::uint64_t stop_grace_ms = 10'000;
+  std::uint64_t lazy_bytes_per_second = 0;  // of a session; 0: no limit
 };
 
 struct SupervisorOptions {
@@ -227,6 +230,26 @@ class Supervisor : public ControlApi {
   // A runner that was busy with a checkpoint when its client ended stayed.
   void EndSessionsWithoutProcess(const JobPtr& job);
   void DropTokens(const Job* job) POS_EXCLUDES(mu_);
+
+  // Lazy restores.
+  struct LoadProgress {
+    // Bytes loaded and altogether, by session.
+    std::map<std::uint64_t, std::pair<std::uint64_t, std::uint64_t>> sessions;
+  };
+  using OnLoadProgress =
+      std::function<Status(std::uint64_t done, std::uint64_t total)>;
+  // Waits until no session of the job loads any more; returns the error that
+  // ended one, or what `report` said.
+  Status WaitLoaded(const JobPtr& job, const OnLoadProgress& report);
+  // Asks the runners that load; false: there is none.
+  bool PollLoading(const JobPtr& job, LoadProgress* progress);
+  void OnSessionLoaded(const JobPtr& job, std::uint64_t number,
+                       std::uint64_t at_ns);
+  // The job's image may go once no session is loaded from it any more.
+  void DropPinIfLoaded(const JobPtr& job);
+  void DropPin(const JobPtr& job, const std::string& pin);
+  // At posd's start: pins that nobody needs any more.
+  void SweepPins() POS_EXCLUDES(mu_);
 
   // Images.
   // In the background: frees what removed images and cut-off checkpoints took.

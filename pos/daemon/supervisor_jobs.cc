@@ -210,6 +210,7 @@ void Supervisor::EndSessions(const JobPtr& job) {
     job->RemoveSession(session.record.session);
     RemoveFile(session.record.host_file).IgnoreError();
   }
+  DropPinIfLoaded(job);
 }
 
 Status Supervisor::StartPosJob(const JobPtr& job, const job::JobConfig& config,

@@ -131,6 +131,7 @@ void Supervisor::EndSession(const JobPtr& job, std::uint64_t number) {
   if (!removed) return;
   if (removed->runner != nullptr) runners_->End(removed->runner);
   RemoveFile(removed->record.host_file).IgnoreError();
+  DropPinIfLoaded(job);
 }
 
 void Supervisor::EndSessionsWithoutProcess(const JobPtr& job) {

@@ -286,6 +286,18 @@ void Supervisor::OnRunnerEvent(const std::shared_ptr<Runner>& runner,
       case runner::Event::DETACHED_LATE:
         AnswerLate(job, found->second, event.epoch());
         break;
+      case runner::Event::LOADED:
+        OnSessionLoaded(job, number, event.at_ns());
+        break;
+      case runner::Event::LOAD_FAILED:
+        POS_LOG(
+            kError, "a session's memory could not be loaded",
+            {{"job", job->name()}, {"session", number}, {"why", event.text()}});
+        // The runner ends, and the session with it: see OnRunnerGone.
+        job->NoteLoadError(Corrupt("memory of session " +
+                                   std::to_string(number) +
+                                   " could not be loaded: " + event.text()));
+        break;
       case runner::Event::CLIENT_GONE:
       case runner::Event::MALFORMED:
         POS_LOG(
@@ -305,6 +317,7 @@ void Supervisor::OnRunnerGone(const std::shared_ptr<Runner>& runner) {
     const auto removed =
         found->first->RemoveSession(found->second.record.session);
     if (removed) RemoveFile(removed->record.host_file).IgnoreError();
+    DropPinIfLoaded(found->first);
   });
 }
 

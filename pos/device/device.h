@@ -9,11 +9,11 @@
 //                                                          └─> DeviceFunction
 //
 // Threads: one thread at a time calls into one Device and everything made from
-//   it (the session's worker), except DeviceContext::Cancel and
-//   Device::FreeBytes, which any thread may call. Completions arrive on
-//   threads of the device or, where there is nothing to wait for, inside the
-//   submitting call itself; in the order of completion, one at a time per
-//   device.
+//   it (the session's worker), except DeviceContext::Cancel,
+//   Device::FreeBytes and Device::WriteBeside, which any thread may call.
+//   Completions arrive on threads of the device or, where there is nothing to
+//   wait for, inside the submitting call itself; in the order of completion,
+//   one at a time per device.
 // Ownership: the caller owns what the Create functions return and destroys it
 //   before what it was made from. Destroying a stream or an event never waits:
 //   work already submitted still runs (as cuStreamDestroy does). Destroying a
@@ -323,6 +323,16 @@ class Device {
   // memory of this process. Block until done.
   virtual Status Read(DeviceAddress src, std::span<std::byte> dst) = 0;
   virtual Status Write(DeviceAddress dst, std::span<const std::byte> src) = 0;
+  // Lazy restore: as Write, but beside the worker's calls and running work, by
+  // any number of threads. The caller sees to it that the range is mapped until
+  // this returns, and that nothing else touches it. What is submitted after
+  // the return sees the bytes.
+  virtual Status WriteBeside(DeviceAddress dst,
+                             std::span<const std::byte> src) {
+    return Incompatible("this device cannot be written to while work runs (" +
+                        std::to_string(src.size()) + " bytes at " +
+                        std::to_string(dst) + ")");
+  }
 
   // Device clock, the one that event timestamps use.
   [[nodiscard]] virtual std::uint64_t NowNs() const = 0;

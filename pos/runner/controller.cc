@@ -21,6 +21,7 @@ Controller::Controller(UniqueFd channel)
 
 Controller::~Controller() {
   EndSave();
+  if (lazy_ != nullptr) lazy_->Stop();
   if (session_ != nullptr) session_->Stop();
   UnpinStaging();
   session_.reset();
@@ -32,6 +33,8 @@ int Controller::Run() {
   Send(hello);
   while (!ending_) Round();
   EndSave();
+  // Before the memory that it loads goes.
+  if (lazy_ != nullptr) lazy_->Stop();
   if (session_ != nullptr) session_->Stop();
   return exit_status_;
 }
@@ -61,6 +64,7 @@ void Controller::Round() {
     [[maybe_unused]] const ssize_t n =
         ::read(wake_.get(), &count, sizeof(count));
     if (save_step_done_.load(std::memory_order_acquire)) OnSaveDone();
+    if (lazy_ended_.exchange(false, std::memory_order_acq_rel)) OnLazyEnded();
     if (malformed_.load(std::memory_order_acquire)) {
       SendEvent(runner::Event::MALFORMED, "the client broke the protocol");
       ending_ = true;
@@ -208,6 +212,24 @@ void Controller::OnLateAnswer() {
   SendEvent(runner::Event::RESUMED, "");
 }
 
+void Controller::OnLazyEnded() {
+  const ckpt::LazyLoad::Progress progress = lazy_->progress();
+  if (progress.status.ok()) {
+    session_->ReplaceWatch(nullptr);
+    lazy_.reset();
+    POS_LOG(kInfo, "all memory is loaded",
+            {{"job", job_}, {"bytes", progress.loaded_bytes}});
+    SendEvent(runner::Event::LOADED, "");
+    return;
+  }
+  // Calls wait for what will not come: nothing is left but to end.
+  POS_LOG(kError, "memory of the session could not be loaded",
+          {{"job", job_}, {"why", progress.status.ToString()}});
+  SendEvent(runner::Event::LOAD_FAILED, progress.status.ToString());
+  exit_status_ = 1;
+  ending_ = true;
+}
+
 void Controller::OnClientEnded(const char* how) {
   client_pidfd_.Reset();
   // While it is being saved, the session outlives its client: posd kills a job
@@ -263,6 +285,12 @@ void Controller::FillState(runner::State* state) const {
   state->set_verdict_address(link_.verdict_address());
   state->set_epoch(epoch_);
   if (session_ != nullptr) state->set_calls(session_->calls());
+  if (lazy_ != nullptr) {
+    const ckpt::LazyLoad::Progress progress = lazy_->progress();
+    state->set_loading(true);
+    state->set_loaded_bytes(progress.loaded_bytes);
+    state->set_load_bytes(progress.total_bytes);
+  }
   std::uint64_t bytes = 0;
   std::uint64_t used = 0;
   for (std::size_t i = 0; i < devices_.size(); ++i) {

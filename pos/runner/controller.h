@@ -2,7 +2,7 @@
 // records on the other, the session between.
 //
 // Threads: one runs Run. A save has a thread of its own; the session's pipeline
-//   has its own, too.
+//   and a lazy load have their own, too.
 // Life: ends when the client is gone, when posd says so, when posd is gone
 // while
 //   the runner is warm, and when an image's session has waited kOrphanMs for
@@ -20,6 +20,7 @@
 #include <thread>
 #include <vector>
 
+#include "ckpt/engine/lazy_load.h"
 #include "ckpt/engine/session_save.h"
 #include "pos/base/clock.h"
 #include "pos/device/device.h"
@@ -57,6 +58,7 @@ class Controller {
   void OnClientEvent(ClientLink::Event event);
   void OnClientEnded(const char* how);
   void OnSaveDone();
+  void OnLazyEnded();
   void LosePosd();
 
   void Handle(const runner::ToRunner& request, std::vector<UniqueFd> fds);
@@ -68,6 +70,8 @@ class Controller {
   void UnpinStaging();
   Status HandleAttach(const runner::Attach& request, std::vector<UniqueFd> fds);
   Status HandleLoad(const runner::Load& request, std::vector<UniqueFd> fds,
+                    runner::FromRunner* reply);
+  Status LoadLazily(const runner::Load& request, ckpt::SessionLoadFiles files,
                     runner::FromRunner* reply);
   // Has the session's device come to rest and stay so. `*held_ns`: since when
   // nothing was handed to it. On an error everything runs on.
@@ -114,7 +118,8 @@ class Controller {
   std::unique_ptr<ControlChannel> posd_;  // null while there is none
   Mutex posd_mu_;  // for sends from pipeline threads against LosePosd
   UniqueFd listener_;
-  UniqueFd wake_;  // eventfd: a save step is done, the client misbehaved
+  // eventfd: a save step is done, loading has ended, the client misbehaved
+  UniqueFd wake_;
 
   runner::State::Phase phase_ = runner::State::WARM;
   std::uint64_t session_number_ = 0;
@@ -126,6 +131,9 @@ class Controller {
   bool detach_late_ = false;
   bool resume_late_ = false;  // and posd wants the session to run on
   std::unique_ptr<TmpfsWindow> window_;
+  // While device memory of the session is being loaded: its watch.
+  std::unique_ptr<ckpt::LazyLoad> lazy_;
+  std::atomic<bool> lazy_ended_{false};
   std::unique_ptr<Session> session_;
   ClientLink link_;
   bool started_ = false;  // the session's pipeline was started

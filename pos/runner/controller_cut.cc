@@ -87,6 +87,7 @@ Status Controller::HandleQuiesce(const runner::Quiesce& request,
                                  runner::FromRunner* reply) {
   if (detach_late_) return Busy("the client stands still in a detach");
   if (phase_ != runner::State::SERVING) return NotReady("no client is served");
+  if (lazy_ != nullptr) return Busy("its memory is still being loaded");
   if (save_request_ != 0) return Busy("a step of the save is running");
   // A save keeps the session though its client is gone.
   if (!link_.connected()) return Closed("the client is gone");

@@ -258,16 +258,39 @@ Status Controller::HandleLoad(const runner::Load& request,
   POS_RETURN_IF_ERROR(
       MakeSession(request.session(), request.job(), std::move(fds[0])));
   POS_RETURN_IF_ERROR(DropPrivileges(request.uid(), request.gid()));
-  POS_ASSIGN_OR_RETURN(const std::uint64_t bytes,
-                       ckpt::LoadSession(session_.get(), std::move(files)));
+  if (request.lazy()) {
+    POS_RETURN_IF_ERROR(LoadLazily(request, std::move(files), reply));
+  } else {
+    POS_ASSIGN_OR_RETURN(const std::uint64_t bytes,
+                         ckpt::LoadSession(session_.get(), std::move(files)));
+    reply->mutable_loaded()->set_bytes(bytes);
+  }
   // Loading takes nothing; from here on the session does.
   const int granted =
       std::min(request.granted_bytes_size(), static_cast<int>(devices_.size()));
   for (int i = 0; i < granted; ++i) {
     ledger_->SetGranted(i, request.granted_bytes(i), session_->TakenBytes(i));
   }
-  reply->mutable_loaded()->set_bytes(bytes);
   phase_ = runner::State::LOADED;
+  return {};
+}
+
+Status Controller::LoadLazily(const runner::Load& request,
+                              ckpt::SessionLoadFiles files,
+                              runner::FromRunner* reply) {
+  ckpt::LazyLoadOptions options;
+  options.bytes_per_second = request.lazy_bytes_per_second();
+  POS_ASSIGN_OR_RETURN(lazy_, ckpt::LoadSessionLazily(
+                                  session_.get(), std::move(files), options));
+  session_->SetWatch(lazy_.get());
+  ckpt::LazyLoad::Hooks hooks;
+  hooks.wake = [this] { session_->Wake(); };
+  hooks.ended = [this] {
+    lazy_ended_.store(true, std::memory_order_release);
+    Wake();
+  };
+  lazy_->Begin(std::move(hooks));
+  reply->mutable_loaded()->set_loading(true);
   return {};
 }
 

@@ -250,6 +250,10 @@ void Session::GiveBackScratchRange(int device, DeviceAddress address) {
   state_->blocks[static_cast<std::size_t>(device)].Free(address, &found);
 }
 
+void Session::ReplaceWatch(MemoryWatch* watch) {
+  WhileStill([this, watch] { SetWatch(watch); });
+}
+
 void Session::CancelAll() { executor_->CancelAll(); }
 
 void Session::SaveCall(const ApiContext& context, ByteWriter* out) {

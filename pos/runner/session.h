@@ -151,6 +151,8 @@ class Session {
   [[nodiscard]] std::size_t device_count() const {
     return state_->devices.size();
   }
+  // As SetWatch, whatever the session does: it is paused for that moment.
+  void ReplaceWatch(MemoryWatch* watch);
   // Contexts that belong to no call, for leak tests; while paused.
   [[nodiscard]] std::uint32_t OutstandingContexts() {
     return pool_.Outstanding();

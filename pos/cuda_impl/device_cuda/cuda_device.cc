@@ -117,6 +117,10 @@ class CudaDevice : public Device {
   Status Write(DeviceAddress dst, std::span<const std::byte> src) override {
     return memory_.Write(dst, src);
   }
+  Status WriteBeside(DeviceAddress dst,
+                     std::span<const std::byte> src) override {
+    return memory_.WriteMapped(dst, src);
+  }
   [[nodiscard]] std::uint64_t NowNs() const override { return MonotonicNs(); }
 
  private:

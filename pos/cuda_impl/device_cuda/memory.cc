@@ -257,6 +257,13 @@ Status CudaMemory::Read(DeviceAddress src, std::span<std::byte> dst) {
 Status CudaMemory::Write(DeviceAddress dst, std::span<const std::byte> src) {
   if (src.empty()) return {};
   POS_RETURN_IF_ERROR(CheckMapped(dst, src.size()));
+  return WriteMapped(dst, src);
+}
+
+// In the primary context, on whose streams nothing of a session's runs.
+Status CudaMemory::WriteMapped(DeviceAddress dst,
+                               std::span<const std::byte> src) const {
+  if (src.empty()) return {};
   POS_RETURN_IF_ERROR(UseContext());
   POS_RETURN_IF_ERROR(
       driver_.Check(driver_.MemcpyHtoD(dst, src.data(), src.size()),

@@ -1,7 +1,7 @@
 // Device memory of the cuda device: what is mapped where, what is an
 // allocation, which host memory is pinned.
 //
-// Threads: the worker's, but for FreeBytes (any).
+// Threads: the worker's, but for FreeBytes and WriteMapped (any).
 #ifndef POS_CUDA_IMPL_DEVICE_CUDA_MEMORY_H_
 #define POS_CUDA_IMPL_DEVICE_CUDA_MEMORY_H_
 
@@ -69,6 +69,8 @@ class CudaMemory {
   Status UnmapHost(DeviceAddress address, std::uint64_t bytes);
   Status Read(DeviceAddress src, std::span<std::byte> dst);
   Status Write(DeviceAddress dst, std::span<const std::byte> src);
+  // As Write, any thread: whether the range is mapped is the caller's to know.
+  Status WriteMapped(DeviceAddress dst, std::span<const std::byte> src) const;
 
   [[nodiscard]] Where Find(DeviceAddress address, std::uint64_t bytes) const;
 

@@ -89,6 +89,11 @@ class SimDevice : public Device {
   Status Write(DeviceAddress dst, std::span<const std::byte> src) override {
     return memory_->Write(dst, src);
   }
+  // Looks at what is said of these granules only, which stay mapped.
+  Status WriteBeside(DeviceAddress dst,
+                     std::span<const std::byte> src) override {
+    return memory_->Write(dst, src);
+  }
   [[nodiscard]] std::uint64_t NowNs() const override { return MonotonicNs(); }
 
  private:

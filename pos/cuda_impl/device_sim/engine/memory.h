@@ -2,7 +2,8 @@
 // belong to an allocation, and lookups for kernels and copies.
 //
 // Threads: the changing calls are made by one thread at a time (the session's
-//   worker); Find, Covers, Generation and FreeBytes by any, at once.
+//   worker); Find, Covers, Generation and FreeBytes by any, at once; Read and
+//   Write by any, as long as nobody changes what is mapped where they look.
 // Lookups do not lock: an allocation is found through one table entry per
 //   2 MiB granule, which points to an immutable sorted list. A list that is
 //   replaced is freed once no reader can hold it: readers announce themselves
