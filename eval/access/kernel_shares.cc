@@ -69,8 +69,7 @@ int main(int argc, char** argv) {
       Count(argv[i], list, &shares);
     }
   }
-  const int all =
-      shares.kernels[0] + shares.kernels[1] + shares.kernels[2];
+  const int all = shares.kernels[0] + shares.kernels[1] + shares.kernels[2];
   std::printf("%d kernels:", all);
   for (int i = 0; i < 3; ++i) {
     std::printf(" %d %s (%.1f %%)", shares.kernels[i], kNames[i],

@@ -33,6 +33,14 @@ Analysis::Analysis(ModuleContext* context, std::uint32_t entry)
     frame.function = &function;
     frame.kernel = frames_.empty();
     frame.registers.resize(function.register_count);
+    frame.block.resize(function.register_count);
+    frame.is_written.resize(function.register_count);
+    frame.leaders.resize(function.instructions.size() + 1);
+    for (const ptx::ast::Label& label : function.labels) {
+      if (label.instruction < frame.leaders.size()) {
+        frame.leaders[label.instruction] = true;
+      }
+    }
     frame.variables.resize(function.variables.size());
     frame.params.resize(function.params.size());
     frame.returns.resize(function.returns.size());
@@ -66,14 +74,38 @@ KernelAccess Analysis::Run() {
 void Analysis::Execute() {
   for (Frame& frame : frames_) {
     frame_ = &frame;
+    std::size_t number = 0;
     for (const auto& instruction : frame.function->instructions) {
       instruction_ = &instruction;
+      if (frame.leaders[number++]) EndBlock();
       if (context_->steps_left == 0) return Doubt("too much code");
       --context_->steps_left;
       Step();
       if (result_.basis == AccessBasis::kUnknown) return;
     }
+    EndBlock();
   }
+}
+
+void Analysis::LeaveBlock() {
+  for (const std::uint32_t number : frame_->written) {
+    changed_ =
+        frame_->registers[number].Join(frame_->block[number]) || changed_;
+  }
+}
+
+void Analysis::EndBlock() {
+  LeaveBlock();
+  for (const std::uint32_t number : frame_->written) {
+    frame_->is_written[number] = false;
+    frame_->block[number] = Value();
+  }
+  frame_->written.clear();
+}
+
+const Value& Analysis::RegisterOf(std::uint32_t number) const {
+  return frame_->is_written[number] ? frame_->block[number]
+                                    : frame_->registers[number];
 }
 
 void Analysis::Step() {
@@ -135,11 +167,13 @@ void Analysis::StepByShape(Shape shape) {
         Write(operands_[0], UnknownOf(operands_.subspan(FirstSource())), 64);
       }
       return;
-    case Shape::kFence:
     case Shape::kBra:
     case Shape::kBrx:
     case Shape::kRet:
     case Shape::kExit:
+      // Who does not go elsewhere goes on in the same block.
+      return LeaveBlock();
+    case Shape::kFence:
     case Shape::kTrap:
     case Shape::kNanosleep:
     case Shape::kCopiesArrive:
@@ -186,7 +220,7 @@ Value Analysis::Read(const Operand& operand) {
       if (operand.selector.count != 0 || operand.minus) {
         return UnknownOf({});
       }
-      return frame_->registers[operand.index];
+      return RegisterOf(operand.index);
     case OperandKind::kImmediate:
       return Value::Number(exprs_.Constant(operand.value));
     case OperandKind::kFloat32:
@@ -248,13 +282,21 @@ Value Analysis::ReadSpecial(Special special) {
 
 void Analysis::Write(const Operand& operand, const Value& value,
                      std::uint32_t bits) {
-  if (operand.kind != OperandKind::kRegister || value.empty()) return;
+  if (operand.kind != OperandKind::kRegister) return;
   const std::uint32_t width =
       TypeBytes(frame_->function->TypeOfRegister(operand.index)) * 8;
-  Value& own = frame_->registers[operand.index];
   // What is known modulo less than the register holds is not known.
   const bool whole = width <= bits;
-  changed_ = own.Join(whole ? value : arithmetic_.Moved(value)) || changed_;
+  Value written = whole ? value : arithmetic_.Moved(value);
+  // A guard may leave what was there.
+  if (instruction_->guard != ptx::ast::kNone) {
+    written.Join(RegisterOf(operand.index));
+  }
+  if (!frame_->is_written[operand.index]) {
+    frame_->is_written[operand.index] = true;
+    frame_->written.push_back(operand.index);
+  }
+  frame_->block[operand.index] = std::move(written);
 }
 
 void Analysis::WriteNumbers(const Operand& operand, bool foreign) {
@@ -292,7 +334,7 @@ Value Analysis::UnknownOf(std::span<const Operand> operands) {
                               : std::span<const Operand>(&operand, 1);
     for (const Operand& element : elements) {
       if (element.kind != OperandKind::kRegister) continue;
-      const Value& value = frame_->registers[element.index];
+      const Value& value = RegisterOf(element.index);
       const std::array<const Value*, 2> both{&number, &value};
       number = arithmetic_.Number(ExprTable::kAny, both);
     }

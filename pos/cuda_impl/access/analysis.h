@@ -1,8 +1,9 @@
 // The analysis of one kernel: an abstract interpretation of its body and of
-// the functions that it calls, without regard to the order of statements. Every
-// register has one Value (value.h), the join of what all its definitions give;
-// statements are executed on these until nothing changes. A function's formals
-// are the join of what its call sites in this kernel pass.
+// the functions that it calls. Within a basic block statements are executed in
+// their order; between blocks order does not count: a register has one Value
+// (value.h) there, the join of what all blocks leave in it. Blocks are executed
+// until nothing changes. A function's formals are the join of what its call
+// sites in this kernel pass.
 //
 //   analysis.cc            the fixpoint; what registers get
 //   analysis_alu.cc        arithmetic
@@ -61,11 +62,16 @@ class Analysis {
     std::uint32_t number = 0;  // in the unit
     const ptx::ast::Function* function = nullptr;
     bool kernel = false;
-    std::vector<Value> registers;
+    std::vector<Value> registers;  // between blocks
     std::vector<Cells> variables;  // .local, .param
     std::vector<Cells> params;
     std::vector<Cells> returns;
-    Cells stack;  // alloca
+    Cells stack;                // alloca
+    std::vector<bool> leaders;  // instructions that labels stand before
+    // Registers that the block has written so far, and what it left in them.
+    std::vector<std::uint32_t> written;
+    std::vector<bool> is_written;
+    std::vector<Value> block;
   };
   enum AccessMode : std::uint8_t { kReads = 1, kWrites = 2, kAtomic = 7 };
   // An address in brackets.
@@ -81,6 +87,9 @@ class Analysis {
   void Doubt(std::string_view why);
   void GiveUp(std::string_view why);
   std::string Where(std::string_view why) const;
+  [[nodiscard]] const Value& RegisterOf(std::uint32_t number) const;
+  void LeaveBlock();  // joins what the block left
+  void EndBlock();    // the next statement is another block's
   Value Read(const Operand& operand);
   Value ReadSpecial(ptx::Special special);
   Value Symbolic(Symbol::Kind kind, std::uint32_t function, std::uint32_t index,

@@ -64,9 +64,9 @@ void Analysis::Alu() {
   for (const Operand& operand : operands_.subspan(FirstSource())) {
     const bool unknown_yet =
         operand.kind == OperandKind::kRegister &&
-        frame_->registers[operand.index].empty() &&
+        RegisterOf(operand.index).empty() &&
         frame_->function->TypeOfRegister(operand.index) != Type::kPred;
-    if (unknown_yet) return;
+    if (unknown_yet) return Write(operands_[0], Value(), 64);
   }
   const bool plain = IsInteger(info_->key.type[0]) &&
                      (info_->key.words & ptx::kCarryIn) == 0 &&
@@ -238,7 +238,7 @@ void Analysis::Move() {
 void Analysis::Convert() {
   if (operands_.size() < 2) return;
   const Value source = Source(0);
-  if (source.empty()) return;
+  if (source.empty()) return Write(operands_[0], source, 64);
   const Type to = info_->key.type[0];
   const Type from = info_->key.type[1];
   const bool plain = info_->key.types == 2 && IsInteger(to) &&
@@ -264,7 +264,7 @@ void Analysis::Convert() {
 void Analysis::ConvertAddress() {
   if (operands_.size() != 2) return WriteUnknown(true);
   const Value source = Read(operands_[1]);
-  if (source.empty()) return;
+  if (source.empty()) return Write(operands_[0], source, 64);
   Symbol::Kind kind = Symbol::Kind::kNone;
   if (info_->key.space == ptx::Space::kShared) kind = Symbol::Kind::kShared;
   if (info_->key.space == ptx::Space::kLocal) kind = Symbol::Kind::kLocal;
