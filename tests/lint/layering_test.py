@@ -31,6 +31,7 @@ ORDER = [
     "remoting/frontend",
     "pos/cuda_impl/fatbin",
     "pos/cuda_impl/ptx",
+    "pos/cuda_impl/access",
     "pos/cuda_impl/api",
     "pos/cuda_impl/handles",
     "pos/cuda_impl/parser",

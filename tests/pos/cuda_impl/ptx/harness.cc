@@ -15,7 +15,23 @@ namespace {
 constexpr std::uint64_t kAlignment = 256;
 constexpr std::uint64_t kGap = 4096;
 
+LaunchHook& Hook() {
+  static LaunchHook hook;
+  return hook;
+}
+
 }  // namespace
+
+void SetLaunchHook(LaunchHook hook) { Hook() = std::move(hook); }
+
+std::map<std::uint64_t, std::uint64_t> TestMemory::Allocations() {
+  const MutexLock lock(&mu_);
+  std::map<std::uint64_t, std::uint64_t> all;
+  for (const auto& [address, allocation] : allocations_) {
+    all.emplace(address, allocation.bytes);
+  }
+  return all;
+}
 
 std::uint64_t TestMemory::Allocate(std::uint64_t bytes) {
   Allocation allocation;
@@ -123,6 +139,13 @@ bool RunToTheEnd(GridRun* run, const LaunchOptions& options) {
 
 LaunchResult TestModule::Launch(std::string_view name, const Params& params,
                                 const LaunchOptions& options) {
+  const auto run = [&] { return Run(name, params, options); };
+  const LaunchHook& hook = Hook();
+  return hook ? hook(this, name, params, options, run) : run();
+}
+
+LaunchResult TestModule::Run(std::string_view name, const Params& params,
+                             const LaunchOptions& options) {
   auto kernel = loaded_->GetKernel(name);
   if (!kernel.ok()) {
     ADD_FAILURE() << kernel.status().ToString();

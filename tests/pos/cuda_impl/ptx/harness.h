@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -35,6 +36,8 @@ class TestMemory final : public MemoryView, public KernelOutput {
   // 256-byte aligned, zeroed, with unallocated memory around it.
   std::uint64_t Allocate(std::uint64_t bytes);
   [[nodiscard]] std::string printed();
+  // Addresses and sizes of all allocations.
+  [[nodiscard]] std::map<std::uint64_t, std::uint64_t> Allocations();
 
   template <typename T>
   std::uint64_t Upload(const std::vector<T>& values) {
@@ -100,6 +103,15 @@ struct LaunchResult {
 // options.limit.
 bool RunToTheEnd(GridRun* run, const LaunchOptions& options);
 
+class TestModule;
+
+// Stands around every launch of a TestModule when it is set: calls `run`, once
+// or several times, and returns what the launch gives.
+using LaunchHook = std::function<LaunchResult(
+    TestModule* module, std::string_view kernel, const Params& params,
+    const LaunchOptions& options, const std::function<LaunchResult()>& run)>;
+void SetLaunchHook(LaunchHook hook);
+
 // A module in memory of its own.
 class TestModule {
  public:
@@ -120,6 +132,9 @@ class TestModule {
                       const LaunchOptions& options = {});
 
  private:
+  LaunchResult Run(std::string_view kernel, const Params& params,
+                   const LaunchOptions& options);
+
   TestMemory memory_;
   std::shared_ptr<const Module> module_;
   std::vector<std::uint64_t> addresses_;
