@@ -4,6 +4,7 @@
 
 #include "remoting/shim/copy.h"
 #include "remoting/shim/driver_state.h"
+#include "remoting/shim/managed.h"
 #include "remoting/shim/pools.h"
 
 namespace pos::shim {
@@ -42,46 +43,16 @@ CUresult Free(CUdeviceptr address) {
   if (address == 0) return CUDA_SUCCESS;
   Range range;
   if (!driver.ranges.Find(address, &range) || range.address != address ||
-      (range.kind != Range::kDevice && range.kind != Range::kAsync)) {
+      (range.kind != Range::kDevice && range.kind != Range::kAsync &&
+       !range.managed)) {
     return CUDA_ERROR_INVALID_VALUE;
   }
   // Removed first: the moment the runner has freed it, another thread may get
   // the same address.
   if (!driver.ranges.Remove(address)) return CUDA_ERROR_INVALID_VALUE;
+  if (range.managed) return ReleaseHost(range);
   BookPool(range.pool, -static_cast<std::int64_t>(range.bytes));
   return CallNoOut(cuda::MemFreeArgs{.address = address});
-}
-
-CUresult AllocateHost(void** out, std::size_t bytes, unsigned flags) {
-  if (out == nullptr || bytes == 0) return CUDA_ERROR_INVALID_VALUE;
-  constexpr unsigned kKnown = CU_MEMHOSTALLOC_PORTABLE |
-                              CU_MEMHOSTALLOC_DEVICEMAP |
-                              CU_MEMHOSTALLOC_WRITECOMBINED;
-  if ((flags & ~kKnown) != 0) return CUDA_ERROR_INVALID_VALUE;
-  Driver& driver = Driver::Get();
-  Context* context = nullptr;
-  CUresult result = driver.Current(&context);
-  if (result != CUDA_SUCCESS) return result;
-  cuda::HostAllocOut reply;
-  result = Call(cuda::HostAllocArgs{.context = context->runner_id.load(
-                                        std::memory_order_acquire),
-                                    .bytes = bytes},
-                &reply);
-  if (result != CUDA_SUCCESS) return result;
-  if (!Client::Get().MapHost(reply.address, reply.mapped_bytes).ok()) {
-    CallNoOut(cuda::HostFreeArgs{.address = reply.address});
-    return CUDA_ERROR_OUT_OF_MEMORY;
-  }
-  driver.ranges.Add({.address = reply.address,
-                     .bytes = bytes,
-                     .kind = Range::kHost,
-                     .context = context,
-                     .device = context->device,
-                     .flags = flags,
-                     .mapped_bytes = reply.mapped_bytes,
-                     .buffer_id = driver.NextUniqueId()});
-  *out = reinterpret_cast<void*>(reply.address);
-  return CUDA_SUCCESS;
 }
 
 CUresult FreeHost(void* pointer) {
@@ -92,11 +63,11 @@ CUresult FreeHost(void* pointer) {
   const auto address = reinterpret_cast<std::uint64_t>(pointer);
   Range range;
   if (!driver.ranges.Find(address, &range) || range.address != address ||
-      range.kind != Range::kHost || !driver.ranges.Remove(address)) {
+      range.kind != Range::kHost || range.managed ||
+      !driver.ranges.Remove(address)) {
     return CUDA_ERROR_INVALID_VALUE;
   }
-  Client::Get().UnmapHost(address, range.mapped_bytes);
-  return CallNoOut(cuda::HostFreeArgs{.address = address});
+  return ReleaseHost(range);
 }
 
 CUresult AllocateAsync(CUdeviceptr* out, std::size_t bytes, std::uint64_t pool,
@@ -152,8 +123,9 @@ CUresult PointerAttribute(void* data, CUpointer_attribute attribute, bool known,
       return CUDA_SUCCESS;
     case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
       if (!known) return CUDA_ERROR_INVALID_VALUE;
-      *static_cast<unsigned*>(data) =
-          range.IsHost() ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE;
+      *static_cast<unsigned*>(data) = range.IsHost() && !range.managed
+                                          ? CU_MEMORYTYPE_HOST
+                                          : CU_MEMORYTYPE_DEVICE;
       return CUDA_SUCCESS;
     case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
       if (!known) return CUDA_ERROR_INVALID_VALUE;
@@ -171,7 +143,7 @@ CUresult PointerAttribute(void* data, CUpointer_attribute attribute, bool known,
       *static_cast<int*>(data) = 0;
       return CUDA_SUCCESS;
     case CU_POINTER_ATTRIBUTE_IS_MANAGED:
-      *static_cast<int*>(data) = 0;
+      *static_cast<int*>(data) = known && range.managed ? 1 : 0;
       return CUDA_SUCCESS;
     case CU_POINTER_ATTRIBUTE_BUFFER_ID:
       if (!known) return CUDA_ERROR_INVALID_VALUE;
@@ -241,6 +213,47 @@ void StoreNothing(void* data, CUpointer_attribute attribute) {
 }
 
 }  // namespace
+
+CUresult AllocateHost(void** out, std::size_t bytes, unsigned flags,
+                      bool managed) {
+  if (out == nullptr || bytes == 0) return CUDA_ERROR_INVALID_VALUE;
+  constexpr unsigned kKnown = CU_MEMHOSTALLOC_PORTABLE |
+                              CU_MEMHOSTALLOC_DEVICEMAP |
+                              CU_MEMHOSTALLOC_WRITECOMBINED;
+  if ((flags & ~kKnown) != 0) return CUDA_ERROR_INVALID_VALUE;
+  Driver& driver = Driver::Get();
+  Context* context = nullptr;
+  CUresult result = driver.Current(&context);
+  if (result != CUDA_SUCCESS) return result;
+  cuda::HostAllocOut reply;
+  result = Call(cuda::HostAllocArgs{.context = context->runner_id.load(
+                                        std::memory_order_acquire),
+                                    .bytes = bytes},
+                &reply);
+  if (result != CUDA_SUCCESS) return result;
+  if (!Client::Get().MapHost(reply.address, reply.mapped_bytes).ok()) {
+    CallNoOut(cuda::HostFreeArgs{.address = reply.address});
+    return CUDA_ERROR_OUT_OF_MEMORY;
+  }
+  driver.ranges.Add({.address = reply.address,
+                     .bytes = bytes,
+                     .kind = Range::kHost,
+                     .context = context,
+                     .device = context->device,
+                     .flags = flags,
+                     .managed = managed,
+                     .mapped_bytes = reply.mapped_bytes,
+                     .buffer_id = driver.NextUniqueId()});
+  *out = reinterpret_cast<void*>(reply.address);
+  return CUDA_SUCCESS;
+}
+
+CUresult ReleaseHost(const Range& range, const Payload& payload) {
+  if (range.managed) ForgetAdvice(range.address, range.bytes);
+  Client::Get().UnmapHost(range.address, range.mapped_bytes);
+  return CallNoOut(cuda::HostFreeArgs{.address = range.address}, payload);
+}
+
 }  // namespace pos::shim
 
 using namespace pos::shim;  // NOLINT: this file implements the driver's API
@@ -293,10 +306,10 @@ CUresult CUDAAPI cuMemGetAddressRange_v2(CUdeviceptr* base, std::size_t* size,
 }
 
 CUresult CUDAAPI cuMemHostAlloc(void** out, std::size_t bytes, unsigned flags) {
-  return AllocateHost(out, bytes, flags);
+  return AllocateHost(out, bytes, flags, /*managed=*/false);
 }
 CUresult CUDAAPI cuMemAllocHost_v2(void** out, std::size_t bytes) {
-  return AllocateHost(out, bytes, 0);
+  return AllocateHost(out, bytes, 0, /*managed=*/false);
 }
 CUresult CUDAAPI cuMemFreeHost(void* pointer) { return FreeHost(pointer); }
 
@@ -305,7 +318,8 @@ CUresult CUDAAPI cuMemHostGetDevicePointer_v2(CUdeviceptr* out, void* pointer,
   if (out == nullptr || flags != 0) return CUDA_ERROR_INVALID_VALUE;
   Range range;
   const auto address = reinterpret_cast<std::uint64_t>(pointer);
-  if (!Driver::Get().ranges.Find(address, &range) || !range.IsHost()) {
+  if (!Driver::Get().ranges.Find(address, &range) || !range.IsHost() ||
+      range.managed) {
     return CUDA_ERROR_INVALID_VALUE;
   }
   *out = address;
@@ -317,7 +331,7 @@ CUresult CUDAAPI cuMemHostGetFlags(unsigned* flags, void* pointer) {
   if (flags == nullptr ||
       !Driver::Get().ranges.Find(reinterpret_cast<std::uint64_t>(pointer),
                                  &range) ||
-      !range.IsHost()) {
+      !range.IsHost() || range.managed) {
     return CUDA_ERROR_INVALID_VALUE;
   }
   // With unified addressing all pinned memory is mapped and portable.

@@ -10,6 +10,7 @@
 
 #include "pos/base/log.h"
 #include "remoting/shim/driver_log.h"
+#include "remoting/shim/managed.h"
 #include "remoting/shim/unsupported.h"
 
 namespace pos::shim {
@@ -18,7 +19,8 @@ namespace {
 // What a device may be able to do and this library refuses: programs that ask
 // first take another way.
 constexpr std::array kNotServed = {
-    CU_DEVICE_ATTRIBUTE_MANAGED_MEMORY,
+    // Managed memory is the host's: a device's atomics there are not the
+    // host's.
     CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS,
     CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS,
     CU_DEVICE_ATTRIBUTE_HOST_REGISTER_SUPPORTED,
@@ -65,11 +67,16 @@ bool RangeMap::Holds(std::uint64_t address, std::uint64_t bytes) const {
   return offset < it->second.bytes && bytes <= it->second.bytes - offset;
 }
 
-void RangeMap::RemoveOf(const Context* context) {
+std::vector<Range> RangeMap::RemoveOf(const Context* context) {
+  std::vector<Range> managed;
   const std::unique_lock lock(mu_);
-  std::erase_if(ranges_, [context](const auto& entry) {
-    return entry.second.context == context && !entry.second.IsHost();
+  std::erase_if(ranges_, [context, &managed](const auto& entry) {
+    const Range& range = entry.second;
+    if (range.context != context) return false;
+    if (range.managed) managed.push_back(range);
+    return range.managed || !range.IsHost();
   });
+  return managed;
 }
 
 std::vector<std::byte> StagedAnswer::Take(std::uint64_t bytes) const {
@@ -242,10 +249,14 @@ CUresult Driver::Deactivate(Context* context) {
   events.ForEach(forget);
   functions.ForEach(forget);
   modules.ForEach(forget);
-  ranges.RemoveOf(context);
+  const std::vector<Range> managed = ranges.RemoveOf(context);
   Payload payload;
   payload.despite_fault = true;
-  return CallNoOut(cuda::CtxDestroyArgs{.context = runner_id}, payload);
+  const CUresult result =
+      CallNoOut(cuda::CtxDestroyArgs{.context = runner_id}, payload);
+  // Its kernels have ended.
+  for (const Range& range : managed) ReleaseHost(range, payload);
+  return result;
 }
 
 CUresult Driver::Current(Context** context) const {

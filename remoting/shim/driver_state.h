@@ -136,6 +136,7 @@ struct Range {
   Context* context = nullptr;
   int device = 0;
   std::uint32_t flags = 0;         // cuMemHostAlloc's
+  bool managed = false;            // kHost that cuMemAllocManaged made
   std::uint64_t mapped_bytes = 0;  // host: what was mapped
   [[nodiscard]] bool IsHost() const {
     return kind == kHost || kind == kRegistered;
@@ -163,7 +164,9 @@ class RangeMap {
   bool Find(std::uint64_t address, Range* range) const;
   // Whether [address, address + bytes) lies in one range.
   [[nodiscard]] bool Holds(std::uint64_t address, std::uint64_t bytes) const;
-  void RemoveOf(const Context* context);
+  // Of the context: all but pinned memory, which is the process's. What is
+  // managed is to be released.
+  std::vector<Range> RemoveOf(const Context* context);
 
  private:
   mutable std::shared_mutex mu_;

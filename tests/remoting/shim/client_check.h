@@ -55,6 +55,7 @@ void MisalignedAddress();
 void Trap();
 void FaultBesideAnotherContext();
 void NullArguments();
+void ManagedMemory();
 void ForkAfterUse();
 void ForkBeforeUse();
 void ForkUnderLoad();

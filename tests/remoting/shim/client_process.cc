@@ -269,6 +269,7 @@ int main(int argc, char** argv) {
       CASE(Trap),
       CASE(FaultBesideAnotherContext),
       CASE(NullArguments),
+      CASE(ManagedMemory),
       CASE(ForkAfterUse),
       CASE(ForkBeforeUse),
       CASE(ForkUnderLoad),

@@ -74,10 +74,11 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values("ErrorsAtTheCall", "OutOfMemory", "LaunchLimits",
                       "Handles", "IllegalAddress", "MisalignedAddress", "Trap",
                       "FaultBesideAnotherContext", "NullArguments",
-                      "ForkAfterUse", "ForkBeforeUse", "ForkUnderLoad",
-                      "ExitHandlers", "LimitsOfAContext", "HeapLimit",
-                      "StackLimit", "PrintfLimit", "DynamicSharedMemory",
-                      "LargeParameters", "OutputOfThreads", "Clusters"),
+                      "ManagedMemory", "ForkAfterUse", "ForkBeforeUse",
+                      "ForkUnderLoad", "ExitHandlers", "LimitsOfAContext",
+                      "HeapLimit", "StackLimit", "PrintfLimit",
+                      "DynamicSharedMemory", "LargeParameters",
+                      "OutputOfThreads", "Clusters"),
     [](const auto& one) { return std::string(one.param); });
 
 TEST_F(ShimSession, CallsFailWhenTheRunnerIsGone) {
