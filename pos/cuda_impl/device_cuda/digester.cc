@@ -115,8 +115,9 @@ Status Digester::DigestGroup(std::span<const MemoryRange> ranges, Cursor* at,
     const Status awaited = Await(&before, digests);
     if (status.ok()) status = awaited;
   }
-  // At most one, but after an error of the driver.
-  for (Batch& batch : batches_) {
+  // Whatever the driver has refused, what it has taken ends first.
+  if (!status.ok()) driver_.StreamSynchronize(stream_);
+  for (Batch& batch : batches_) {  // at most one is under way
     const Status awaited = Await(&batch, digests);
     if (status.ok()) status = awaited;
   }
