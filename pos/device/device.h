@@ -10,10 +10,10 @@
 //
 // Threads: one thread at a time calls into one Device and everything made from
 //   it (the session's worker), except DeviceContext::Cancel,
-//   Device::FreeBytes and Device::WriteBeside, which any thread may call.
-//   Completions arrive on threads of the device or, where there is nothing to
-//   wait for, inside the submitting call itself; in the order of completion,
-//   one at a time per device.
+//   Device::FreeBytes and Device::WriteBeside, which any thread may call, and
+//   Device::Digest, which any other thread may. Completions arrive on threads
+//   of the device or, where there is nothing to wait for, inside the submitting
+//   call itself; in the order of completion, one at a time per device.
 // Ownership: the caller owns what the Create functions return and destroys it
 //   before what it was made from. Destroying a stream or an event never waits:
 //   work already submitted still runs (as cuStreamDestroy does). Destroying a
@@ -52,12 +52,18 @@
 #include <utility>
 #include <vector>
 
+#include "ckpt/format/digest.h"
 #include "pos/base/status.h"
 
 namespace pos {
 
 using DeviceAddress = std::uint64_t;
 using DeviceError = std::int32_t;
+
+struct MemoryRange {
+  DeviceAddress address = 0;
+  std::uint64_t bytes = 0;
+};
 
 // Where text of a kernel belongs.
 enum class OutputKind : std::uint8_t {
@@ -332,6 +338,30 @@ class Device {
     return Incompatible("this device cannot be written to while work runs (" +
                         std::to_string(src.size()) + " bytes at " +
                         std::to_string(dst) + ")");
+  }
+
+  // The digests of what `ranges` hold (ckpt/FORMAT.md, "The digest", digest 1
+  // with `seed`), computed where the memory is: `digests[i]` of `ranges[i]`.
+  // `digests` has room for all. Reads only; on a device with a driver in a
+  // context and a stream of POS's own, so it waits for no work and no work
+  // waits for it: what is written meanwhile may or may not show, and the caller
+  // sees to it that what it relies on is at rest. Ranges of a few MiB each keep
+  // the device busy best.
+  // Threads: any, also while another thread calls into the device; not the
+  //   session's worker, which it would hold up. Calls of Digest at one time
+  //   come one after the other.
+  // Blocking: until done; behind kernels that occupy all of the device, until
+  //   they leave room. Unmapping waits for it in the meantime, for the time that
+  //   8 GiB take at most.
+  // Errors: kInvalid: not all of it is mapped memory of this device; any error
+  //   leaves `digests` as it may. A call without ranges makes ready what the
+  //   others need (a kernel of POS's own, which the driver compiles).
+  virtual Status Digest(std::span<const MemoryRange> ranges, std::uint64_t seed,
+                        std::span<ckpt::Digest> digests) {
+    return Incompatible("this device computes no digests (" +
+                        std::to_string(ranges.size()) + " of seed " +
+                        std::to_string(seed) + " asked for, room for " +
+                        std::to_string(digests.size()) + ")");
   }
 
   // Device clock, the one that event timestamps use.
