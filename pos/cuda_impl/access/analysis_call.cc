@@ -108,7 +108,7 @@ void Analysis::CallDriver(std::string_view name,
   if (!recording_) return;
   if (name == "vprintf") return Print(arguments);
   // __assertfail(message, file, line, function, character size)
-  for (const std::size_t text : {0, 1, 3}) {
+  for (const std::size_t text : {0u, 1u, 3u}) {
     const Cells* const cells =
         text < arguments.size() ? ParamCells(arguments[text]) : nullptr;
     if (cells == nullptr) return Doubt("texts of an assertion");
