@@ -183,6 +183,16 @@ void Session::Resume() {
   WakeAll();
 }
 
+void Session::Wake() {
+  worker_->Retry();
+  WakeAll();
+}
+
+void Session::SetWatch(MemoryWatch* watch) {
+  executor_->SetWatch(watch);
+  worker_->Retry();
+}
+
 void Session::CancelAll() { executor_->CancelAll(); }
 
 void Session::SaveCall(const ApiContext& context, ByteWriter* out) {

@@ -2,7 +2,8 @@
 // The heart of pos-runner, without its sockets.
 //
 // Threads: created, started, quiesced and destroyed by one controlling thread;
-//   the pipeline runs on threads of its own. CancelAll, stats: any thread.
+//   the pipeline runs on threads of its own. CancelAll, Wake, stats: any
+//   thread.
 // Blocking: Quiesce up to its deadline; Stop until the stages have ended their
 //   step.
 #ifndef POS_RUNNER_SESSION_H_
@@ -23,6 +24,7 @@
 #include "pos/cuda_impl/worker/cuda_executor.h"
 #include "pos/parser/parser.h"
 #include "pos/runner/stage_thread.h"
+#include "pos/worker/memory_watch.h"
 #include "pos/worker/worker.h"
 #include "remoting/frontend/front_end.h"
 #include "remoting/frontend/shm_port.h"
@@ -102,8 +104,13 @@ class Session {
   // While paused: what the session has taken from the ledger and not given
   // back, counted from what it holds.
   [[nodiscard]] std::uint64_t TakenBytes(int device) const;
-  // Makes the pipeline look again at what it could not do. Any thread.
-  void Wake() { WakeAll(); }
+  // Makes the pipeline look again at what it could not do; a call for which
+  // the watch said kWait is asked about again. Any thread.
+  void Wake();
+  // While paused, or before Start. `watch` is asked before every call that may
+  // touch device memory, from now on; nullptr: nobody is. It has to outlive
+  // that. What waited for the one before goes to the new one.
+  void SetWatch(MemoryWatch* watch);
   // Contexts that belong to no call, for leak tests; while paused.
   [[nodiscard]] std::uint32_t OutstandingContexts() {
     return pool_.Outstanding();

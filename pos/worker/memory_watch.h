@@ -36,7 +36,9 @@ enum class AccessBasis : std::uint8_t {
 };
 
 // Ranges of device memory, in any order, possibly overlapping; they may reach
-// beyond allocations. Reused from call to call: no allocation in steady state.
+// beyond allocations, contain more than is accessed, and lie on several devices
+// of the session. Memory that is mapped at several addresses is named at each.
+// Reused from call to call: no allocation in steady state.
 struct AccessSet {
   AccessBasis basis = AccessBasis::kUnknown;
   std::vector<MemoryRange> reads;   // empty unless kProven
@@ -52,11 +54,19 @@ struct AccessSet {
 struct CallAccess {
   std::uint64_t pc = 0;
   std::string_view what;  // the kernel's name, else the call's; for messages
-  int device = 0;         // of the session
-  // Where the work goes; nullptr when the call is no work of a stream.
+  int device = 0;         // of the session; where the work is done
+  // Where the work goes; nullptr when the call is no work of a stream: then
+  // there is nothing that waits could be submitted to, and what the memory
+  // holds has to be safe before kGo.
   DeviceStream* stream = nullptr;
-  // `writes` is memory that the call gives back: it has no content afterwards.
+  // `writes` is memory that the call gives back: nothing is mapped there
+  // afterwards, and a later call may make other memory there. For a call that
+  // frees, that is when its work is done, so waits in `stream` delay it.
   bool releases = false;
+  // `writes` is memory that the call makes: nothing was mapped there before,
+  // so there is nothing to preserve and nothing to load. (What a module or a
+  // heap takes is chosen by the call itself and not announced.)
+  bool makes = false;
   const AccessSet* set = nullptr;
 };
 
@@ -64,10 +74,14 @@ class MemoryWatch {
  public:
   enum class Verdict : std::uint8_t { kGo, kWait };
   virtual ~MemoryWatch() = default;
-  // Must not block. kGo: the call is handed to the device as soon as this
-  // returns; waits that it needs have been submitted to `access.stream`. kWait:
-  // this call and all later ones of the session stay where they are (they are
-  // pending calls for a cut) until Session::Wake; then it is asked again.
+  // Asked for calls that may touch device memory, in the order of execution.
+  // Must not block and must not call into the session, but for Session::Wake.
+  // kGo: the call is handed to the device as soon as this returns; waits that
+  // it needs have been submitted to `access.stream`. (The device may still
+  // refuse it.) kWait: this call and all later ones of the session stay where
+  // they are (they are pending calls for a cut) until Session::Wake; then it is
+  // asked again, and it may be asked again earlier. Work that is on the device
+  // goes on and is finished meanwhile. `access` is valid during the call.
   virtual Verdict BeforeCall(const CallAccess& access) = 0;
 };
 

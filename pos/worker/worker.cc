@@ -40,10 +40,21 @@ bool Worker::TakeCompletions() {
   return true;
 }
 
+bool Worker::Blocked() {
+  // Cleared before the call is executed, not when it is found blocked: what
+  // asked for another try meanwhile is not missed.
+  if (retry_.load(std::memory_order_relaxed) &&
+      retry_.exchange(false, std::memory_order_acq_rel)) {
+    blocked_ = false;
+  }
+  return blocked_;
+}
+
 bool Worker::ExecuteSome() {
   const bool hold = hold_.load(std::memory_order_acquire);
   bool progress = false;
   for (int i = 0; i < kBatch; ++i) {
+    if (!hold && Blocked()) break;
     ApiContext* context = nullptr;
     if (!hold && !pending_.empty()) {
       context = pending_.front();
@@ -51,17 +62,26 @@ bool Worker::ExecuteSome() {
     } else if (!in_->TryPop(&context)) {
       break;
     }
-    progress = true;
     if (hold) {
+      progress = true;
       pending_.push_back(context);
       continue;
     }
     // Counted before: the completion may come while Execute still runs.
     in_flight_.fetch_add(1, std::memory_order_relaxed);
-    if (api_->Execute(context) == ApiExecutor::Outcome::kDone) {
-      in_flight_.fetch_sub(1, std::memory_order_relaxed);
-      Finish(context);
+    const ApiExecutor::Outcome outcome = api_->Execute(context);
+    if (outcome == ApiExecutor::Outcome::kInFlight) {
+      progress = true;
+      continue;
     }
+    in_flight_.fetch_sub(1, std::memory_order_relaxed);
+    if (outcome == ApiExecutor::Outcome::kBlocked) {
+      blocked_ = true;
+      pending_.push_front(context);
+      continue;
+    }
+    progress = true;
+    Finish(context);
   }
   return progress;
 }
@@ -72,10 +92,10 @@ bool Worker::Step() {
 }
 
 bool Worker::Idle() {
-  const bool can_execute =
-      !in_->Empty() ||
-      (!pending_.empty() && !hold_.load(std::memory_order_acquire));
-  return !can_execute && completions_->empty();
+  if (!completions_->empty()) return false;
+  const bool hold = hold_.load(std::memory_order_acquire);
+  if (!hold && blocked_) return !retry_.load(std::memory_order_acquire);
+  return in_->Empty() && (hold || pending_.empty());
 }
 
 bool Worker::Quiet() {

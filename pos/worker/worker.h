@@ -3,7 +3,8 @@
 // token comes back, out of order, by context.
 //
 // Threads: Step, Idle: the thread that runs the stage. CompletionQueue: the
-//   device's threads push. SetHold: any. The rest: while the stage is paused.
+//   device's threads push. SetHold, Retry: any. The rest: while the stage is
+//   paused.
 #ifndef POS_WORKER_WORKER_H_
 #define POS_WORKER_WORKER_H_
 
@@ -32,6 +33,9 @@ class ApiExecutor {
   enum class Outcome {
     kDone,      // finished; result and reply are in the context
     kInFlight,  // the device holds TokenOf(context)
+    // Execute only: nothing has been done; the call and all later ones wait
+    // until Worker::Retry, and then it is executed anew.
+    kBlocked,
   };
   virtual ~ApiExecutor() = default;
   virtual Outcome Execute(ApiContext* context) = 0;
@@ -85,6 +89,9 @@ class Worker : public Stage {
   // A cut is being made: nothing more is handed to the device; calls that
   // arrive are set aside in `pending`.
   void SetHold(bool on) { hold_.store(on, std::memory_order_release); }
+  // Has a call that waits (Outcome::kBlocked) executed anew, and one that is
+  // just being found blocked. The stage's thread is woken by the caller.
+  void Retry() { retry_.store(true, std::memory_order_release); }
   // Paused: nothing is on the device or in the queue.
   [[nodiscard]] bool Quiet();
   // Paused: parsed calls that were not handed to the device, in order.
@@ -97,6 +104,8 @@ class Worker : public Stage {
   static constexpr int kBatch = 64;
   bool TakeCompletions();
   bool ExecuteSome();
+  // Whether a call waits that nobody wants to be tried again.
+  bool Blocked();
   void Finish(ApiContext* context);
 
   ApiExecutor* const api_;
@@ -105,6 +114,9 @@ class Worker : public Stage {
   ContextQueue* const in_;
   CompletionQueue* const completions_;
   std::atomic<bool> hold_{false};
+  std::atomic<bool> retry_{false};
+  // The call at the front of `pending_` waits for Retry.
+  bool blocked_ = false;
   std::atomic<std::uint64_t> in_flight_{0};
   std::vector<CompletionQueue::Item> taken_;
   std::deque<ApiContext*> pending_;

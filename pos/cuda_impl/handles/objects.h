@@ -16,6 +16,8 @@
 
 namespace pos::cuda {
 
+class KernelAccess;  // pos/cuda_impl/worker/kernel_access.h
+
 struct ContextObject : HandleObject {
   int device = 0;
   std::unique_ptr<ContextSink> sink;  // before `context`, which uses it
@@ -43,10 +45,15 @@ struct ModuleObject : HandleObject {
   std::unique_ptr<DeviceModule> module;
   // Where its variables were placed, in the order in which the device asked.
   std::vector<std::uint64_t> placed;
+  // Addresses of those that kernels may write (not __constant__), ascending.
+  std::vector<std::uint64_t> writable;
 };
 
 struct FunctionObject : HandleObject {
   DeviceFunction* function = nullptr;  // owned by the module
+  // What its code says about the memory that it touches; null: nothing, and
+  // launches of it are guessed at.
+  std::shared_ptr<const KernelAccess> access;
 };
 
 // Device memory without an address of its own. Held by its handle and by what

@@ -30,7 +30,8 @@ CudaExecutor::CudaExecutor(const SessionState* state, ClientPort* port,
       sink_(sink),
       host_(host),
       dropped_error_(dropped_error),
-      memory_(state->devices) {
+      memory_(state->devices),
+      accesses_(state->layout, &memory_) {
   for (std::size_t i = 0; i < state->devices.size(); ++i) {
     variables_.emplace_back(state->layout.VariableBase(static_cast<int>(i)),
                             state->layout.VariableBytes(),
@@ -60,6 +61,9 @@ void CudaExecutor::CancelAll() {
 }
 
 ApiExecutor::Outcome CudaExecutor::Execute(ApiContext* context) {
+  if (watch_ != nullptr && !MayGo(*context)) [[unlikely]] {
+    return Outcome::kBlocked;
+  }
   switch (static_cast<Op>(context->info->op)) {
 #define POS_CALL(id, name, reply, payload, args, out) \
   case Op::k##name:                                   \

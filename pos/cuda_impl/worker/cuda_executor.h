@@ -20,11 +20,13 @@
 #include "pos/cuda_impl/api/calls.h"
 #include "pos/cuda_impl/handles/objects.h"
 #include "pos/cuda_impl/parser/session_state.h"
+#include "pos/cuda_impl/worker/call_access.h"
 #include "pos/cuda_impl/worker/host_window.h"
 #include "pos/cuda_impl/worker/worker_memory.h"
 #include "pos/device/device.h"
 #include "pos/device/output_fifo.h"
 #include "pos/parser/parser.h"
+#include "pos/worker/memory_watch.h"
 #include "pos/worker/worker.h"
 
 namespace pos::cuda {
@@ -40,8 +42,13 @@ class CudaExecutor : public ApiExecutor {
   CudaExecutor(const CudaExecutor&) = delete;
   CudaExecutor& operator=(const CudaExecutor&) = delete;
 
+  // kBlocked when the watch says so.
   Outcome Execute(ApiContext* context) override;
   Outcome Complete(ApiContext* context, DeviceError error) override;
+
+  // Asked before every call that may touch device memory; nullptr: nobody is.
+  // While paused.
+  void SetWatch(MemoryWatch* watch) { watch_ = watch; }
 
   // Stops running kernels; what was queued fails. Any thread.
   void CancelAll() POS_EXCLUDES(contexts_mu_);
@@ -71,6 +78,9 @@ class CudaExecutor : public ApiExecutor {
   Outcome Exec##name(ApiContext* context, const name##Args& args_in);
 #include "pos/cuda_impl/api/calls.def"
 #undef POS_CALL
+
+  // Whether the watch lets the call pass.
+  [[nodiscard]] bool MayGo(const ApiContext& context);
 
   // Creation, for the first time and again from a recipe.
   Status MakeContext(Handle* handle, Handle* stream, const CtxCreateArgs& args);
@@ -120,6 +130,8 @@ class CudaExecutor : public ApiExecutor {
   // What kernels print. Outlives the contexts, which the destructor ends.
   OutputFifo output_;
   WorkerMemory memory_;
+  CallAccessFinder accesses_;
+  MemoryWatch* watch_ = nullptr;
   std::map<std::uint64_t, std::uint64_t> host_blocks_;
   // Shared memory of the client's own: address → bytes.
   std::map<std::uint64_t, std::uint64_t> registered_;

@@ -19,6 +19,16 @@ T* ObjectOf(const Handle* handle) {
   return static_cast<T*>(handle->object.get());
 }
 
+// What was placed and is not known to be constant.
+std::vector<std::uint64_t> WritableOf(const ModuleObject& module) {
+  std::vector<std::uint64_t> writable = module.placed;
+  for (const GlobalInfo& global : module.module->Globals()) {
+    if (global.constant) std::erase(writable, global.address);
+  }
+  std::sort(writable.begin(), writable.end());
+  return writable;
+}
+
 }  // namespace
 
 // The parser keeps blobs; nothing of them is on the device.
@@ -106,6 +116,7 @@ Status CudaExecutor::MakeModule(Handle* handle,
                       .handle = owner});
     }
   }
+  object->writable = WritableOf(*object);
   handle->object = std::move(object);
   return {};
 }

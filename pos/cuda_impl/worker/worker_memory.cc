@@ -9,6 +9,7 @@ namespace pos::cuda {
 Status WorkerMemory::Map(const WorkerBlock& block) {
   WorkerBlock& kept = blocks_[block.address] = block;
   block_bytes_ += block.bytes;
+  if (block.memory != nullptr) ++mapping_changes_;
   Status status = Back(kept);
   kept.unbacked = !status.ok();
   return status;
@@ -66,6 +67,7 @@ bool WorkerMemory::Unmap(std::uint64_t address) {
   const WorkerBlock block = it->second;
   blocks_.erase(it);
   block_bytes_ -= block.bytes;
+  if (block.memory != nullptr) ++mapping_changes_;
   if (!block.unbacked && !block.foreign) Unback(block);
   return true;
 }
@@ -91,6 +93,13 @@ void WorkerMemory::Unback(const WorkerBlock& block) {
 const WorkerBlock* WorkerMemory::Find(std::uint64_t address) const {
   const auto it = blocks_.find(address);
   return it == blocks_.end() ? nullptr : &it->second;
+}
+
+const WorkerBlock* WorkerMemory::FindContaining(std::uint64_t address) const {
+  auto it = blocks_.upper_bound(address);
+  if (it == blocks_.begin()) return nullptr;
+  --it;
+  return address - it->first < it->second.bytes ? &it->second : nullptr;
 }
 
 void WorkerMemory::Save(ByteWriter* out) const {

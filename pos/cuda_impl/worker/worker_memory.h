@@ -58,6 +58,12 @@ class WorkerMemory {
   void SetAccessible(std::uint64_t address, bool accessible);
   [[nodiscard]] bool IsMapped(HandleId physical) const;
   [[nodiscard]] const WorkerBlock* Find(std::uint64_t address) const;
+  // The block that `address` lies in, or nullptr.
+  [[nodiscard]] const WorkerBlock* FindContaining(std::uint64_t address) const;
+  // Changes whenever physical memory is mapped or unmapped.
+  [[nodiscard]] std::uint64_t mapping_changes() const {
+    return mapping_changes_;
+  }
   // By address.
   [[nodiscard]] const std::map<std::uint64_t, WorkerBlock>& blocks() const {
     return blocks_;
@@ -81,6 +87,7 @@ class WorkerMemory {
   std::map<std::uint64_t, WorkerBlock> blocks_;
   std::map<std::uint64_t, Backing> backings_;
   std::uint64_t block_bytes_ = 0;
+  std::uint64_t mapping_changes_ = 0;
 };
 
 }  // namespace pos::cuda
