@@ -44,7 +44,7 @@ struct ModuleContext {
   ptx::CallGraph graph;
   // Statements that may still be executed for all kernels together; bounds the
   // time that hostile text can take. Kernels that find none left are guessed.
-  std::uint64_t steps_left = 200'000'000;
+  std::uint64_t steps_left = 20'000'000;
 };
 
 class Analysis {
@@ -162,6 +162,7 @@ class Analysis {
   void Conclude();
   std::uint32_t WordNumber(std::uint32_t offset);
   bool AddTouch(const KernelTouch& touch);
+  bool AddVariable(std::uint32_t variable, KernelTouch* touch);
   std::uint32_t AddExpr(ExprTable::Id id);
   struct Seen {
     Term term;
@@ -191,6 +192,7 @@ class Analysis {
   std::vector<Seen> seen_;
   KernelAccess result_;
   std::unordered_map<ExprTable::Id, std::uint32_t> launch_exprs_;
+  std::unordered_map<std::uint32_t, std::uint32_t> launch_variables_;
 };
 
 }  // namespace pos::access

@@ -89,7 +89,16 @@ void Analysis::CallDriver(std::string_view name,
                           std::span<const Operand> arguments,
                           const Operand* results) {
   if (name == "malloc" || name == "free") {
-    return GiveUp("the heap of device code");
+    Doubt("the heap of device code");
+    if (results == nullptr) return;
+    for (const Operand& result : frame_->function->Elements(*results)) {
+      if (Cells* const cells = ParamCells(result); cells != nullptr) {
+        changed_ = cells->Store(0, 8, Value::Foreign()) || changed_;
+      } else {
+        Write(result, Value::Foreign(), 64);
+      }
+    }
+    return;
   }
   if (name != "vprintf" && name != "__assertfail") {
     return GiveUp("a function of another module: " + std::string(name));
@@ -108,7 +117,7 @@ void Analysis::CallDriver(std::string_view name,
   if (!recording_) return;
   if (name == "vprintf") return Print(arguments);
   // __assertfail(message, file, line, function, character size)
-  for (const std::size_t text : {0, 1, 3}) {
+  for (const std::size_t text : {0u, 1u, 3u}) {
     const Cells* const cells =
         text < arguments.size() ? ParamCells(arguments[text]) : nullptr;
     if (cells == nullptr) return Doubt("texts of an assertion");

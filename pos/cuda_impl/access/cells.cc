@@ -7,6 +7,7 @@ bool Cells::Spoil() { return !std::exchange(spoiled_, true); }
 bool Cells::Store(std::optional<std::int64_t> place, std::uint32_t bytes,
                   const Value& value) {
   if (value.empty()) return false;
+  if (bytes > 8) return Spoil();
   if (place.has_value()) {
     const auto found = placed_.find({*place, bytes});
     if (found != placed_.end()) return found->second.Join(value);
@@ -22,12 +23,15 @@ Value Cells::Load(std::optional<std::int64_t> place, std::uint32_t bytes,
                   const Value& narrow) const {
   Value found;
   const Value other = bytes < 8 ? narrow : Value::Foreign();
-  for (const auto& [at, value] : placed_) {
+  // Nothing that is placed is longer than eight bytes.
+  auto next = place.has_value() ? placed_.lower_bound({*place - 8, 0})
+                                : placed_.begin();
+  for (; next != placed_.end(); ++next) {
+    const auto& [at, value] = *next;
     const auto [offset, size] = at;
     if (place.has_value()) {
-      const bool apart = offset >= *place + std::int64_t{bytes} ||
-                         *place >= offset + std::int64_t{size};
-      if (apart) continue;
+      if (offset >= *place + std::int64_t{bytes}) break;
+      if (*place >= offset + std::int64_t{size}) continue;
     }
     const bool whole = place.has_value() ? offset == *place && size == bytes
                                          : size == 8 && bytes == 8;

@@ -20,7 +20,7 @@ namespace pos::access {
 
 class Cells {
  public:
-  static constexpr std::size_t kMaxPlaced = 4096;
+  static constexpr std::size_t kMaxPlaced = 1024;
 
   // Places: bytes from the beginning, or anywhere. True when that added
   // something.

@@ -1,8 +1,8 @@
 #include "pos/cuda_impl/access/kernel_access.h"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
+#include <memory>
 
 namespace pos::access {
 namespace {
@@ -28,7 +28,7 @@ class Launch {
       : kernel_(kernel), memory_(memory), variables_(variables), out_(out) {
     Evaluate(kernel.exprs, launch, params, exprs_);
     for (std::size_t i = 0; i < kernel.words.size(); ++i) {
-      words_[i] = Read(kernel.words[i], params);
+      std::construct_at(&words_[i], Read(kernel.words[i], params));
     }
   }
 
@@ -41,7 +41,6 @@ class Launch {
  private:
   Word Read(std::uint32_t offset, std::span<const std::byte> params) const {
     Word word;
-    if (offset > params.size() || params.size() - offset < 8) return word;
     std::memcpy(&word.value, params.data() + offset, 8);
     const auto address = static_cast<DeviceAddress>(word.value);
     using Found = MemoryMap::Found;
@@ -163,8 +162,13 @@ class Launch {
   const MemoryMap& memory_;
   const std::span<const MemoryRange> variables_;
   AccessSet* const out_;
-  std::array<Interval, KernelAccess::kMaxExprs> exprs_;
-  std::array<Word, KernelAccess::kMaxWords> words_;
+  // In unions, so that only what is used is filled in.
+  union {
+    Interval exprs_[KernelAccess::kMaxExprs];
+  };
+  union {
+    Word words_[KernelAccess::kMaxWords];
+  };
 };
 
 }  // namespace
@@ -174,7 +178,11 @@ void EvaluateLaunch(const KernelAccess& kernel, const LaunchConfig& launch,
                     std::span<const MemoryRange> variables, AccessSet* out) {
   out->Clear();
   if (kernel.basis == AccessBasis::kUnknown) return;
-  if (kernel.basis == AccessBasis::kProven &&
+  const bool complete =
+      std::ranges::all_of(kernel.words, [params](std::uint32_t offset) {
+        return offset <= params.size() && params.size() - offset >= 8;
+      });
+  if (kernel.basis == AccessBasis::kProven && complete &&
       variables.size() == kernel.variables.size() &&
       Launch(kernel, launch, params, memory, variables, out).Run()) {
     out->basis = AccessBasis::kProven;

@@ -6,6 +6,8 @@
 namespace pos::access {
 namespace {
 
+constexpr std::size_t kManyTouches = 512;  // from here on without places
+
 bool SameBase(const KernelTouch& a, const KernelTouch& b) {
   return a.variable == b.variable && a.added == b.added &&
          a.subtracted == b.subtracted && a.involved == b.involved;
@@ -90,7 +92,23 @@ std::uint32_t Analysis::AddExpr(ExprTable::Id id) {
 
 bool Analysis::AddTouch(const KernelTouch& touch) {
   MergeInto(touch, &result_.touches);
-  return result_.words.size() <= KernelAccess::kMaxWords;
+  return result_.words.size() <= KernelAccess::kMaxWords &&
+         result_.touches.size() <= 2 * kManyTouches;
+}
+
+// A name that several files of one program have is no way to find a variable.
+bool Analysis::AddVariable(std::uint32_t variable, KernelTouch* touch) {
+  const auto known = launch_variables_.find(variable);
+  if (known != launch_variables_.end()) {
+    touch->variable = known->second;
+    return true;
+  }
+  const std::string& name = unit_.variables[variable].name;
+  const auto number = static_cast<std::uint32_t>(result_.variables.size());
+  result_.variables.push_back(name);
+  launch_variables_.emplace(variable, number);
+  touch->variable = number;
+  return std::ranges::count(unit_.variables, name, &ptx::Variable::name) == 1;
 }
 
 void Analysis::Conclude() {
@@ -103,16 +121,9 @@ void Analysis::Conclude() {
     touch.writes = (seen.mode & kWrites) != 0;
     touch.atomic = seen.mode == kAtomic;
     touch.bytes = seen.bytes;
-    if (seen.variable != KernelTouch::kNoVariable) {
-      const std::string& name = unit_.variables[seen.variable].name;
-      if (std::ranges::count(unit_.variables, name, &ptx::Variable::name) !=
-          1) {
-        return Doubt("several variables are called " + name);
-      }
-      auto& names = result_.variables;
-      const auto at = std::find(names.begin(), names.end(), name);
-      touch.variable = static_cast<std::uint32_t>(at - names.begin());
-      if (at == names.end()) names.push_back(name);
+    if (seen.variable != KernelTouch::kNoVariable &&
+        !AddVariable(seen.variable, &touch)) {
+      return Doubt("several variables have one name");
     }
     for (const auto w : seen.term.added.values()) {
       touch.added.Add(WordNumber(w));
@@ -123,7 +134,8 @@ void Analysis::Conclude() {
     for (const auto w : seen.term.involved.values()) {
       touch.involved.Add(WordNumber(w));
     }
-    touch.expr = AddExpr(seen.term.offset);
+    touch.expr =
+        result_.touches.size() < kManyTouches ? AddExpr(seen.term.offset) : 0;
     if (!AddTouch(touch)) return Doubt("too many parameters");
   }
   Reduce(&result_.touches);

@@ -17,6 +17,7 @@
 namespace pos::cuda {
 
 class KernelAccess;  // pos/cuda_impl/worker/kernel_access.h
+class ModuleCode;    // pos/cuda_impl/worker/code_access.h
 
 struct ContextObject : HandleObject {
   int device = 0;
@@ -47,6 +48,7 @@ struct ModuleObject : HandleObject {
   std::vector<std::uint64_t> placed;
   // Addresses of those that kernels may write (not __constant__), ascending.
   std::vector<std::uint64_t> writable;
+  std::shared_ptr<ModuleCode> code;  // what an analysis says of its kernels
 };
 
 struct FunctionObject : HandleObject {

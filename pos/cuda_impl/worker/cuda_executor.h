@@ -21,6 +21,7 @@
 #include "pos/cuda_impl/handles/objects.h"
 #include "pos/cuda_impl/parser/session_state.h"
 #include "pos/cuda_impl/worker/call_access.h"
+#include "pos/cuda_impl/worker/code_access.h"
 #include "pos/cuda_impl/worker/host_window.h"
 #include "pos/cuda_impl/worker/worker_memory.h"
 #include "pos/device/device.h"
@@ -130,6 +131,7 @@ class CudaExecutor : public ApiExecutor {
   // What kernels print. Outlives the contexts, which the destructor ends.
   OutputFifo output_;
   WorkerMemory memory_;
+  access::AccessCache code_accesses_;
   CallAccessFinder accesses_;
   MemoryWatch* watch_ = nullptr;
   std::map<std::uint64_t, std::uint64_t> host_blocks_;

@@ -117,6 +117,10 @@ Status CudaExecutor::MakeModule(Handle* handle,
     }
   }
   object->writable = WritableOf(*object);
+  const DeviceInfo& device =
+      state_->devices[static_cast<std::size_t>(object->device)]->info();
+  object->code = std::make_shared<ModuleCode>(
+      &code_accesses_, blob->bytes, ChoiceOf(device), object->module.get());
   handle->object = std::move(object);
   return {};
 }
@@ -164,6 +168,8 @@ Status CudaExecutor::MakeFunction(Handle* handle, std::string_view name) {
   }
   auto object = std::make_unique<FunctionObject>();
   object->function = function;
+  object->access = std::make_shared<CodeAccess>(
+      ObjectOf<ModuleObject>(handle->parents[0])->code, state_->layout, name);
   handle->object = std::move(object);
   return {};
 }

@@ -19,7 +19,10 @@ namespace {
 constexpr std::uint64_t kMiB = 1 << 20;
 constexpr std::uint64_t kGranule = Device::kMapGranularity;
 
-// nothing(word, pointers by value): touches nothing.
+// nothing(word, pointers by value): touches nothing, though its code cannot
+//   tell: it follows a pointer in memory, if ever.
+// store(to, from, words): to[i] = from[n] for the thread i.
+// indirect(): calls nobody knows what, if ever.
 // take(): takes from the heap of device-side malloc.
 constexpr std::string_view kKernels = R"(.version 8.0
 .target sm_90
@@ -28,6 +31,41 @@ constexpr std::string_view kKernels = R"(.version 8.0
 .global .align 8 .b8 state[4096];
 .const .align 8 .b8 table[256];
 .visible .entry nothing(.param .u32 word, .param .align 4 .b8 packed[40]) {
+  .reg .pred %p<2>;
+  .reg .b32 %r<2>;
+  .reg .b64 %d<3>;
+  mov.u32 %r1, %tid.x;
+  setp.gt.u32 %p1, %r1, 2000;
+  @%p1 ld.global.u64 %d1, [state];
+  @%p1 st.global.u64 [%d1], %d2;
+  ret;
+}
+.visible .entry store(.param .u64 to, .param .u64 from, .param .u32 n) {
+  .reg .b32 %r<4>;
+  .reg .b64 %d<8>;
+  ld.param.u64 %d1, [to];
+  ld.param.u64 %d2, [from];
+  ld.param.u32 %r1, [n];
+  mul.wide.s32 %d3, %r1, 4;
+  add.s64 %d4, %d2, %d3;
+  ld.global.u32 %r2, [%d4];
+  mov.u32 %r3, %tid.x;
+  mul.wide.u32 %d5, %r3, 4;
+  add.s64 %d6, %d1, %d5;
+  st.global.u32 [%d6], %r2;
+  st.global.u32 [state+8], %r2;
+  ret;
+}
+.func f() { ret; }
+.visible .entry indirect() {
+  .reg .pred %p<2>;
+  .reg .b32 %r<2>;
+  .reg .b64 %d<2>;
+  mov.u32 %r1, %tid.x;
+  setp.gt.u32 %p1, %r1, 2000;
+  mov.u64 %d1, f;
+P: .callprototype _ ();
+  @%p1 call %d1, (), P;
   ret;
 }
 .visible .entry take() {
@@ -273,6 +311,33 @@ TEST_F(CallAccessTest, LaunchesAreGuessedFromTheirParameters) {
   EXPECT_TRUE(covers(state.address, state.bytes));
   EXPECT_FALSE(covers(table.address, table.bytes)) << "constant";
   EXPECT_EQ(writes.size(), 3u) << "each once";
+}
+
+TEST_F(CallAccessTest, LaunchesAreProvenFromTheirCode) {
+  const std::uint64_t a = Alloc(kMiB);
+  const std::uint64_t b = Alloc(kMiB);
+  const std::uint64_t module = LoadModule();
+  const std::uint64_t store = Function(module, "store");
+  const std::uint64_t indirect = Function(module, "indirect");
+  const cuda::ModuleGlobalOut state = Global(module, "state");
+  Take();
+  struct {
+    std::uint64_t to;
+    std::uint64_t from;
+    std::int32_t n;
+    std::int32_t unused;
+  } params{a + 64, b, 100, 0};
+  const std::span<const std::byte> bytes =
+      std::as_bytes(std::span(&params, 1)).first(20);
+  Launch(store, bytes);
+  const Asked asked = TakeOne();
+  EXPECT_EQ(asked.set.basis, AccessBasis::kProven);
+  EXPECT_EQ(Sorted(asked.set.reads), (Ranges{{b + 400, 4}}));
+  EXPECT_EQ(Sorted(asked.set.writes),
+            (Ranges{{std::min(a + 64, state.address + 8), 4},
+                    {std::max(a + 64, state.address + 8), 4}}));
+  Launch(indirect, {});
+  EXPECT_EQ(TakeOne().set.basis, AccessBasis::kUnknown);
 }
 
 TEST_F(CallAccessTest, TheHeapIsWrittenOnceAKernelMayUseIt) {

@@ -192,7 +192,7 @@ TEST(AccessDoubts, WhatOthersDo) {
   EXPECT_EQ(Judged("{ .param .b64 a; .param .b64 r; st.param.b64 [a], "
                    "8;call.uni (r), malloc, (a); ld.param.b64 %d4, [r]; }",
                    kBefore),
-            "unknown");
+            "guessed");
   EXPECT_EQ(Judged("sust.b.1d.b32.trap [%d1, {%r1}], {%r1};"), "unknown");
   EXPECT_EQ(Judged("frobnicate.u32 %r12, %r2;"), "unknown");
   EXPECT_EQ(Judged("tex.1d.v4.f32.s32 {%f1,%f2,%f3,%f4}, [%d1, {%r1}];"),
