@@ -49,6 +49,16 @@ Result<std::uint64_t> ProcessStartTicks(pid_t pid) {
   return std::stoull(field);
 }
 
+Result<char> ProcessState(pid_t pid) {
+  POS_ASSIGN_OR_RETURN(const std::string stat,
+                       ReadWholeFile("/proc/" + std::to_string(pid) + "/stat"));
+  const std::size_t close = stat.rfind(')');
+  if (close == std::string::npos || close + 2 >= stat.size()) {
+    return Internal("odd /proc stat line");
+  }
+  return stat[close + 2];
+}
+
 Result<std::uint64_t> NamespaceInode(pid_t pid, const std::string& name) {
   struct stat st {};
   const std::string path = "/proc/" + std::to_string(pid) + "/ns/" + name;

@@ -22,6 +22,8 @@ Result<UniqueFd> OpenPidFd(pid_t pid);
 // Start time in clock ticks since boot (/proc/PID/stat field 22); together
 // with the pid it names a process for as long as the machine is up.
 Result<std::uint64_t> ProcessStartTicks(pid_t pid);
+// The letter of /proc/PID/stat: 'R', 'S', 'T' (stopped by a signal), 'Z', …
+Result<char> ProcessState(pid_t pid);
 // Inode of /proc/PID/ns/`name` ("pid", "mnt", …).
 Result<std::uint64_t> NamespaceInode(pid_t pid, const std::string& name);
 // The pid of `pid` (as seen here) inside its innermost pid namespace.

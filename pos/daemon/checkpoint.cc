@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "pos/base/log.h"
+#include "pos/base/process.h"
 #include "pos/job/preflight.h"
 
 namespace pos {
@@ -188,6 +189,14 @@ Status CheckpointRun::TakeMembers() {
     if (!session.ready || session.runner == nullptr) {
       return NotReady("a process of the job is just being attached",
                       "try again");
+    }
+    // It could neither close its gate nor detach, and the others would stand
+    // still for as long as that is waited for.
+    const Result<char> state = ProcessState(session.record.client_pid);
+    if (state.ok() && *state == 'T') {
+      return Busy("process " + std::to_string(session.record.client_pid) +
+                      " of the job is stopped (SIGSTOP, ^Z)",
+                  "continue it (SIGCONT, fg) and try again");
     }
     Member member;
     member.session = session;

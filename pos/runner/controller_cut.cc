@@ -78,8 +78,12 @@ Status Controller::CloseGate() {
       OnClientEnded("it closed its connection");
       return Closed("the client is gone");
     default:
+      // Another attempt would only hold the job's other sessions up again.
       link_.Send(wire::SessionRecordType::kUngate, epoch_).IgnoreError();
-      return Timeout("the client did not close its gate");
+      return NotReady("process " + std::to_string(client_pid_) +
+                      " did not close its gate within " +
+                      std::to_string(kGateMs / 1000) +
+                      " s: it is stopped, or gets no processor");
   }
 }
 

@@ -199,7 +199,7 @@ TEST_P(CutEverywhere, EveryCallBoundaryIsACut) {
   std::size_t most_pending = 0;
   int revivals = 0;
   // Every boundary with one stage thread; the others have theirs between.
-  const std::uint64_t stride = kStride * (GetParam() == 1 ? 1 : 5);
+  const std::uint64_t stride = kStride * (GetParam() == 1 ? 1 : 11);
   for (std::uint64_t at = 1; at <= want.calls; at += stride) {
     const std::uint64_t lead = at % 2 == 0 ? 40 : 0;
     const std::uint64_t hold_at =

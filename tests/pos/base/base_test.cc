@@ -121,6 +121,8 @@ TEST(Process, KnowsItself) {
   const Result<UniqueFd> self = OpenPidFd(::getpid());
   ASSERT_TRUE(self.ok());
   EXPECT_FALSE(PidFdEnded(self->get()));
+  EXPECT_EQ(*ProcessState(::getpid()), 'R');
+  EXPECT_FALSE(ProcessState(-1).ok());
   EXPECT_GT(*ProcessStartTicks(::getpid()), 0u);
   EXPECT_GT(*InnermostPid(::getpid()), 0);
 }
