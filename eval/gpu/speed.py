@@ -210,6 +210,7 @@ def one_driver_checkpoint(session, gib):
                    min(60, session.left()))
         done = session.run(
             [sys.executable, "-c", DRIVER_CHECKPOINT,
+             os.environ.get("POS_CHECKPOINT_DRIVER") or
              session.posd_options.get("cuda.driver_library", ""), process.pid,
              os.path.dirname(os.path.abspath(__file__))], 90)
         if not done.ok:
