@@ -180,11 +180,17 @@ Status SessionSave::BeginCow(const std::atomic<bool>* cancel) {
     if (!table->Adopt(&chunk)) chunk.state = ChunkState::kLive;
   }
   POS_RETURN_IF_ERROR(CopyStill(table.get(), /*hidden_only=*/true, cancel));
-  return Watch(std::move(table), LiveCopy::Purpose::kPreserve);
+  const Status status = Watch(table, LiveCopy::Purpose::kPreserve);
+  counts_.beside = status.ok();
+  if (status.ok()) return {};
+  POS_LOG(kWarning, "memory cannot be copied beside the job: it waits",
+          {{"why", status.ToString()}});
+  return CopyStill(table.get(), /*hidden_only=*/false, cancel);
 }
 
 Status SessionSave::FinishCow(const std::atomic<bool>* cancel) {
-  if (live_ == nullptr) return NotReady("nothing is copied beside the job");
+  if (table_ == nullptr) return NotReady("no cow was begun");
+  if (live_ == nullptr) return {};  // all was copied in the cut
   const Status status = live_->Run(cancel);
   const std::vector<std::string> calls = live_->SeenCalls();
   EndWatch();
@@ -229,10 +235,18 @@ Status SessionSave::NextRound(bool* more) {
     table_ = std::move(table);
     return {};
   }
+  const Status status = Watch(table, LiveCopy::Purpose::kTrack);
+  counts_.beside = status.ok();
+  if (!status.ok()) {
+    POS_LOG(kWarning, "memory cannot be copied beside the job",
+            {{"why", status.ToString()}});
+    for (Chunk& chunk : table->chunks()) chunk.state = ChunkState::kDone;
+    return {};
+  }
   last_round_bytes_ = left;
   ++counts_.rounds;
   *more = true;
-  return Watch(std::move(table), LiveCopy::Purpose::kTrack);
+  return {};
 }
 
 // --- The end ---

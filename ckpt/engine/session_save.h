@@ -62,6 +62,9 @@ struct SaveCounts {
   std::uint64_t left_bytes = 0;
   bool converged = false;
   std::uint64_t digest_ns = 0;  // of all memory, at the last cut
+  // The device let memory be copied beside the job. Else all is copied in the
+  // cut.
+  bool beside = false;
 };
 
 class SessionSave {
