@@ -105,7 +105,12 @@ class SessionSave {
   Status CopyHostRegion(std::uint64_t address, std::uint64_t bytes,
                         const std::atomic<bool>* cancel);
   Status Watch(std::shared_ptr<ChunkTable> table, LiveCopy::Purpose purpose);
-  Status NextRound(bool* more);
+  // A round: what is to be copied is known, and the session is watched; what
+  // is as it was copied is taken out.
+  Status BeginRound();
+  Status SkipUnchanged(const std::atomic<bool>* cancel);
+  // Whether what is left had better be left to the cut.
+  bool LastRound();
   // The session is nobody's but its client's again.
   void EndWatch();
   Status WriteIndex();

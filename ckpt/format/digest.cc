@@ -80,6 +80,22 @@ void DigestStream::Update(std::span<const std::byte> data) {
   }
 }
 
+void DigestStream::UpdateWithBlocks(std::span<const std::byte> blocks,
+                                    std::uint64_t bytes) {
+  length_ += bytes;
+  Level& leaves = levels_[0];
+  while (!blocks.empty()) {
+    const std::size_t take = std::min(kBlockBytes - leaves.used, blocks.size());
+    std::memcpy(leaves.block.data() + leaves.used, blocks.data(), take);
+    leaves.used += take;
+    blocks = blocks.subspan(take);
+    if (leaves.used < kBlockBytes) return;
+    leaves.used = 0;
+    ++leaves.made;
+    Push(1, Block(key_.node_, leaves.block.data()));
+  }
+}
+
 Digest DigestStream::Finish() {
   if (partial_used_ > 0) {
     std::fill(partial_.begin() + static_cast<std::ptrdiff_t>(partial_used_),

@@ -38,13 +38,16 @@ struct Digest {
 // What the digests of one store depend on: its seed, expanded once.
 class DigestKey {
  public:
+  static constexpr std::size_t kSecretBytes = 192;
+  using Secret = std::array<std::byte, kSecretBytes>;
+
   explicit DigestKey(std::uint64_t seed);
   [[nodiscard]] std::uint64_t seed() const { return seed_; }
+  // XXH3's secret for blocks of data, for those who digest them elsewhere.
+  [[nodiscard]] const Secret& leaf_secret() const { return leaf_; }
 
  private:
   friend class DigestStream;
-  static constexpr std::size_t kSecretBytes = 192;
-  using Secret = std::array<std::byte, kSecretBytes>;
 
   std::uint64_t seed_;
   // XXH3's secrets for blocks of data, blocks of digests, and the last step.
@@ -60,6 +63,11 @@ class DigestStream {
   explicit DigestStream(const DigestKey& key) : key_(key) {}  // must outlive it
 
   void Update(std::span<const std::byte> data);
+  // Goes on with data that has been digested elsewhere, block by block (level 0
+  // of the tree): `blocks`, which are little-endian digests of 16 bytes, stand
+  // for `bytes` of data, whole blocks but for the last of all. What came before
+  // was whole blocks.
+  void UpdateWithBlocks(std::span<const std::byte> blocks, std::uint64_t bytes);
   // Of everything since construction or the last Finish, which it forgets.
   [[nodiscard]] Digest Finish();
 

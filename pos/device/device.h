@@ -10,7 +10,8 @@
 //
 // Threads: one thread at a time calls into one Device and everything made from
 //   it (the session's worker), except DeviceContext::Cancel and
-//   Device::FreeBytes, which any thread may call. Completions arrive on
+//   Device::FreeBytes, which any thread may call, and Device::Digest, which
+//   any other thread may. Completions arrive on
 //   threads of the device or, where there is nothing to wait for, inside the
 //   submitting call itself; in the order of completion, one at a time per
 //   device.
@@ -52,12 +53,18 @@
 #include <utility>
 #include <vector>
 
+#include "ckpt/format/digest.h"
 #include "pos/base/status.h"
 
 namespace pos {
 
 using DeviceAddress = std::uint64_t;
 using DeviceError = std::int32_t;
+
+struct MemoryRange {
+  DeviceAddress address = 0;
+  std::uint64_t bytes = 0;
+};
 
 // Where text of a kernel belongs.
 enum class OutputKind : std::uint8_t {
@@ -320,6 +327,29 @@ class Device {
   // memory of this process. Block until done.
   virtual Status Read(DeviceAddress src, std::span<std::byte> dst) = 0;
   virtual Status Write(DeviceAddress dst, std::span<const std::byte> src) = 0;
+
+  // The digests of what `ranges` hold (ckpt/FORMAT.md, "The digest", digest 1
+  // with `seed`), computed where the memory is: `digests[i]` of `ranges[i]`.
+  // `digests` has room for all. Reads only; on a device with a driver in a
+  // context and a stream of POS's own, so it waits for no work and no work
+  // waits for it: what is written meanwhile may or may not show, and the caller
+  // sees to it that what it relies on is at rest. Ranges of a few MiB each keep
+  // the device busy best.
+  // Threads: any, also while another thread calls into the device; not the
+  //   session's worker, which it would hold up. Calls of Digest at one time
+  //   come one after the other.
+  // Blocking: until done. Unmapping waits for it in the meantime, for the time
+  //   that 8 GiB take at most.
+  // Errors: kInvalid: not all of it is mapped memory of this device; any error
+  //   leaves `digests` as it may. A call without ranges makes ready what the
+  //   others need (a kernel of POS's own, which the driver compiles).
+  virtual Status Digest(std::span<const MemoryRange> ranges, std::uint64_t seed,
+                        std::span<ckpt::Digest> digests) {
+    return Incompatible("this device computes no digests (" +
+                        std::to_string(ranges.size()) + " of seed " +
+                        std::to_string(seed) + " asked for, room for " +
+                        std::to_string(digests.size()) + ")");
+  }
 
   // Device clock, the one that event timestamps use.
   [[nodiscard]] virtual std::uint64_t NowNs() const = 0;

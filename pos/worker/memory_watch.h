@@ -25,11 +25,6 @@
 
 namespace pos {
 
-struct MemoryRange {
-  DeviceAddress address = 0;
-  std::uint64_t bytes = 0;
-};
-
 enum class AccessBasis : std::uint8_t {
   kProven,   // every access is in `reads` or `writes`
   kGuessed,  // `writes` is likely; reads are not known

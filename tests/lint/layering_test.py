@@ -19,6 +19,7 @@ TOPS = ["pos", "remoting", "ckpt", "conf"]
 ORDER = [
     "pos/base",
     "pos/queue",
+    "ckpt/format",
     "pos/device",
     "remoting/wire",
     "remoting/control",
@@ -40,7 +41,6 @@ ORDER = [
     "pos/cuda_impl/device_sim",
     "pos/runner",
     "remoting/shim",
-    "ckpt/format",
     "ckpt/pack",
     "ckpt/store",
     "ckpt/engine",

@@ -63,6 +63,8 @@ ALLOWED = [
      "lets others come first; passes either way"),
     ("tests/pos/cuda_impl/device_sim/engine/engine_test.cc", "SleepNs(",
      "processor time used in an interval"),
+    ("tests/pos/runner/session_watch_test.cc", "SleepNs(",
+     "processor time used in an interval; time for what must not happen"),
     ("tests/pos/daemon/latest_sender_test.cc", "SleepNs(",
      "inside a poll for a flag"),
     ("tests/pos/job/dump_test.cc", "SleepNs(",

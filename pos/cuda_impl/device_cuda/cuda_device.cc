@@ -8,6 +8,7 @@
 #include "pos/base/clock.h"
 #include "pos/cuda_impl/device_cuda/context.h"
 #include "pos/cuda_impl/device_cuda/core.h"
+#include "pos/cuda_impl/device_cuda/digester.h"
 #include "pos/cuda_impl/device_cuda/driver.h"
 #include "pos/cuda_impl/device_cuda/memory.h"
 #include "pos/cuda_impl/device_cuda/pinned_pool.h"
@@ -59,6 +60,7 @@ class CudaDevice : public Device {
         primary_(driver, device),
         memory_(driver, device, primary, PrimaryKey()),
         pinned_(driver, primary, PrimaryKey()),
+        digester_(driver, primary, PrimaryKey(), &memory_, &pinned_),
         completer_(driver) {}
 
   Status Start(const CudaOptions& options) {
@@ -117,6 +119,10 @@ class CudaDevice : public Device {
   Status Write(DeviceAddress dst, std::span<const std::byte> src) override {
     return memory_.Write(dst, src);
   }
+  Status Digest(std::span<const MemoryRange> ranges, std::uint64_t seed,
+                std::span<ckpt::Digest> digests) override {
+    return digester_.Digest(ranges, seed, digests);
+  }
   [[nodiscard]] std::uint64_t NowNs() const override { return MonotonicNs(); }
 
  private:
@@ -143,6 +149,7 @@ class CudaDevice : public Device {
   const Primary primary_;
   CudaMemory memory_;
   PinnedPool pinned_;
+  Digester digester_;
   Completer completer_;  // ends before what it uses
 };
 

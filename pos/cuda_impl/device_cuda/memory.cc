@@ -152,6 +152,7 @@ Status CudaMemory::MapPhysical(
     return status;
   }
   mine->cleared = true;
+  const MutexLock lock(&mappings_mu);
   mapped_[address] = std::move(mine);
   return {};
 }
@@ -170,6 +171,7 @@ Status CudaMemory::Unmap(DeviceAddress address, std::uint64_t bytes) {
                    ", which Map did not back");
   }
   POS_RETURN_IF_ERROR(UseContext());
+  const MutexLock lock(&mappings_mu);
   POS_RETURN_IF_ERROR(driver_.Check(driver_.MemUnmap(address, bytes),
                                     "cuMemUnmap of " + Span(address, bytes)));
   mapped_.erase(it);
@@ -183,9 +185,11 @@ void CudaMemory::RemoveAllocation(DeviceAddress address) {
   allocations_.erase(address);
 }
 void CudaMemory::AddVariable(DeviceAddress address, std::uint64_t bytes) {
+  const MutexLock lock(&mappings_mu);
   variables_[address] = address + bytes;
 }
 void CudaMemory::RemoveVariable(DeviceAddress address) {
+  const MutexLock lock(&mappings_mu);
   variables_.erase(address);
 }
 
@@ -244,6 +248,14 @@ Status CudaMemory::CheckMapped(DeviceAddress address,
     at = it->first + it->second->bytes();
   }
   return {};
+}
+
+CudaMemory::Mapped CudaMemory::FindMapped(DeviceAddress address,
+                                          std::uint64_t bytes) const {
+  if (bytes == 0) return Mapped::kYes;
+  if (bytes > ~address) return Mapped::kNo;
+  if (Holds(variables_, address, address + bytes)) return Mapped::kVariable;
+  return CheckMapped(address, bytes).ok() ? Mapped::kYes : Mapped::kNo;
 }
 
 Status CudaMemory::Read(DeviceAddress src, std::span<std::byte> dst) {

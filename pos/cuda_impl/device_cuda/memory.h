@@ -1,7 +1,8 @@
 // Device memory of the cuda device: what is mapped where, what is an
 // allocation, which host memory is pinned.
 //
-// Threads: the worker's, but for FreeBytes (any).
+// Threads: the worker's, but for FreeBytes (any), and for FindMapped by whoever
+//   holds mappings_mu: meanwhile nothing is unmapped.
 #ifndef POS_CUDA_IMPL_DEVICE_CUDA_MEMORY_H_
 #define POS_CUDA_IMPL_DEVICE_CUDA_MEMORY_H_
 
@@ -10,6 +11,7 @@
 #include <memory>
 #include <span>
 
+#include "pos/base/mutex.h"
 #include "pos/base/status.h"
 #include "pos/cuda_impl/device_cuda/driver.h"
 #include "pos/device/device.h"
@@ -70,6 +72,14 @@ class CudaMemory {
   Status Read(DeviceAddress src, std::span<std::byte> dst);
   Status Write(DeviceAddress dst, std::span<const std::byte> src);
 
+  enum class Mapped { kNo, kYes, kVariable };
+  // Held while mappings and variables change.
+  Mutex mappings_mu;
+  // Whether all of it is mapped memory, or lies in variables. No bytes: kYes.
+  [[nodiscard]] Mapped FindMapped(DeviceAddress address,
+                                  std::uint64_t bytes) const
+      POS_REQUIRES(mappings_mu);
+
   [[nodiscard]] Where Find(DeviceAddress address, std::uint64_t bytes) const;
 
  private:
@@ -86,9 +96,11 @@ class CudaMemory {
   const std::uint64_t key_;
   std::uint64_t base_ = 0;
   std::uint64_t bytes_ = 0;
+  // Changed by the worker under mappings_mu, and read by it without.
   std::map<std::uint64_t, std::shared_ptr<CudaPhysical>> mapped_;
-  Ranges allocations_;
   Ranges variables_;
+
+  Ranges allocations_;
   Ranges host_;
 };
 

@@ -4,11 +4,13 @@
 #include <utility>
 
 #include "pos/base/clock.h"
+#include "pos/base/mutex.h"
 #include "pos/cuda_impl/device_sim/attributes.h"
 #include "pos/cuda_impl/device_sim/code_image.h"
 #include "pos/cuda_impl/device_sim/context.h"
 #include "pos/cuda_impl/device_sim/engine/engine.h"
 #include "pos/cuda_impl/device_sim/kernel.h"
+#include "pos/device/host_digest.h"
 
 namespace pos::sim {
 namespace {
@@ -89,6 +91,15 @@ class SimDevice : public Device {
   Status Write(DeviceAddress dst, std::span<const std::byte> src) override {
     return memory_->Write(dst, src);
   }
+  Status Digest(std::span<const MemoryRange> ranges, std::uint64_t seed,
+                std::span<ckpt::Digest> digests) override {
+    for (const MemoryRange& range : ranges) {
+      POS_RETURN_IF_ERROR(memory_->CheckMapped(range.address, range.bytes));
+    }
+    const MutexLock lock(&digest_mu_);
+    DigestHost(ranges, seed, digests);
+    return OkStatus();
+  }
   [[nodiscard]] std::uint64_t NowNs() const override { return MonotonicNs(); }
 
  private:
@@ -99,6 +110,7 @@ class SimDevice : public Device {
   const std::unique_ptr<Engine> engine_;  // before memory_ in destruction
   CodeImageCache images_;
   const std::uint32_t compute_capability_;
+  Mutex digest_mu_;  // one call of Digest at a time uses the processors
 };
 
 }  // namespace

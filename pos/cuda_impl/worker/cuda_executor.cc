@@ -60,12 +60,6 @@ void CudaExecutor::CancelAll() {
   }
 }
 
-bool CudaExecutor::MayGo(const ApiContext& context) {
-  const CallAccess* const access = accesses_.Find(context);
-  return access == nullptr ||
-         watch_->BeforeCall(*access) == MemoryWatch::Verdict::kGo;
-}
-
 ApiExecutor::Outcome CudaExecutor::Execute(ApiContext* context) {
   if (watch_ != nullptr && !MayGo(*context)) [[unlikely]] {
     return Outcome::kBlocked;

@@ -1,4 +1,4 @@
-// Memory: mapping, freeing, copies, fills.
+// Memory: mapping, freeing, copies, fills; who is asked before.
 #include <cuda.h>
 
 #include <optional>
@@ -18,6 +18,12 @@ DeviceAddress AddressOf(const void* pointer) {
 }
 
 }  // namespace
+
+bool CudaExecutor::MayGo(const ApiContext& context) {
+  const CallAccess* const access = accesses_.Find(context);
+  return access == nullptr ||
+         watch_->BeforeCall(*access) == MemoryWatch::Verdict::kGo;
+}
 
 void CudaExecutor::ReleaseRange(std::uint64_t address) {
   const WorkerBlock* const block = memory_.Find(address);

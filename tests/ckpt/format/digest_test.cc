@@ -161,5 +161,31 @@ TEST(AllZero, FindsOneByteAnywhere) {
   }
 }
 
+// A device digests the blocks, the host goes on.
+TEST(Digest, BlocksMayBeDigestedElsewhere) {
+  constexpr std::uint64_t kSeed = 99;
+  const DigestKey key(kSeed);
+  for (const std::size_t size :
+       {0, 1, 4096, 4097, 100000, 1 << 20, (1 << 20) + 1, (3 << 20) + 77}) {
+    const Bytes data = Pattern(size);
+    Bytes blocks;
+    for (std::size_t at = 0; at < size; at += 4096) {
+      Bytes block(data.begin() + static_cast<std::ptrdiff_t>(at),
+                  data.begin() +
+                      static_cast<std::ptrdiff_t>(std::min(at + 4096, size)));
+      block.resize(4096);
+      const Bytes digest = H(kSeed, block);
+      blocks.insert(blocks.end(), digest.begin(), digest.end());
+    }
+    // In two parts, cut at a block.
+    const std::size_t first = blocks.size() / 16 / 3;
+    DigestStream stream(key);
+    stream.UpdateWithBlocks(std::span(blocks).first(first * 16), first * 4096);
+    stream.UpdateWithBlocks(std::span(blocks).subspan(first * 16),
+                            size - first * 4096);
+    EXPECT_EQ(stream.Finish(), DigestOf(key, data)) << size;
+  }
+}
+
 }  // namespace
 }  // namespace pos::ckpt

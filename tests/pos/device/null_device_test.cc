@@ -55,5 +55,19 @@ TEST(NullDevice, CountsMemory) {
   EXPECT_EQ(device->FreeBytes(), 2 * Device::kMapGranularity);
 }
 
+TEST(NullDevice, DigestsWhatItReads) {
+  const std::unique_ptr<Device> device = NewNullDevice(1 << 30);
+  const std::vector<MemoryRange> ranges = {
+      {1 << 21, 0}, {1 << 21, 5}, {4096, 300000}, {0, 300000}};
+  std::vector<ckpt::Digest> digests(ranges.size());
+  ASSERT_TRUE(device->Digest(ranges, 7, digests).ok());
+  const ckpt::DigestKey key(7);
+  for (std::size_t i = 0; i < ranges.size(); ++i) {
+    std::vector<std::byte> bytes(ranges[i].bytes, std::byte{1});
+    ASSERT_TRUE(device->Read(ranges[i].address, bytes).ok());
+    EXPECT_EQ(digests[i], ckpt::DigestOf(key, bytes));
+  }
+}
+
 }  // namespace
 }  // namespace pos

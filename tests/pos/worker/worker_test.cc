@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <atomic>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -147,6 +149,126 @@ TEST_F(WorkerTest, AnsweredCallsAreNotAnsweredAgain) {
   Run();
   EXPECT_EQ(port_.Replies(1), 0);
   EXPECT_EQ(port_.Released(1), 1);
+}
+
+// --- Calls that wait ---
+
+TEST_F(WorkerTest, BlockedCallHoldsUpAllLaterOnesUntilRetried) {
+  int refusals = 3;
+  api_.on_execute = [&](ApiContext* context) {
+    if (context->pc == 3 && refusals-- > 0) return Outcome::kBlocked;
+    return Outcome::kDone;
+  };
+  for (std::uint64_t pc = 1; pc <= 200; ++pc) Push(pc);
+  for (int i = 0; i < 3; ++i) {
+    Run();
+    ASSERT_EQ(api_.executed.size(), 3u + static_cast<std::size_t>(i))
+        << "asked once for each retry";
+    EXPECT_TRUE(worker_.Idle()) << "nothing to do until somebody says so";
+    EXPECT_FALSE(worker_.Quiet()) << "calls are in the queue";
+    EXPECT_EQ(worker_.in_flight(), 0u);
+    EXPECT_EQ(port_.Replies(3), 0);
+    worker_.Retry();
+    EXPECT_FALSE(worker_.Idle());
+  }
+  Run();
+  EXPECT_EQ(api_.executed.size(), 203u);
+  Pcs expected;
+  for (std::uint64_t pc = 1; pc <= 200; ++pc) expected.push_back(pc);
+  EXPECT_EQ(port_.Order(), expected);
+  EXPECT_EQ(pool_.Outstanding(), 0u);
+  EXPECT_TRUE(worker_.Quiet());
+}
+
+TEST_F(WorkerTest, CompletionsAreTakenWhileACallWaits) {
+  api_.on_execute = [](ApiContext* context) {
+    return context->pc == 1 ? Outcome::kInFlight : Outcome::kBlocked;
+  };
+  const ApiContext* const context = Push(1);
+  Push(2);
+  Run();
+  EXPECT_TRUE(worker_.Idle());
+  completions_.OnComplete(ApiExecutor::TokenOf(context), 0);
+  EXPECT_FALSE(worker_.Idle());
+  Run();
+  EXPECT_EQ(port_.Order(), Pcs({1}));
+  EXPECT_EQ(api_.executed, Pcs({1, 2})) << "a completion is no retry";
+}
+
+TEST_F(WorkerTest, BlockedCallIsTheFirstPendingOneOfACut) {
+  bool blocked = true;
+  api_.on_execute = [&](ApiContext* context) {
+    return blocked && context->pc == 2 ? Outcome::kBlocked : Outcome::kDone;
+  };
+  for (std::uint64_t pc = 1; pc <= 100; ++pc) Push(pc);
+  Run();
+  worker_.SetHold(true);
+  Run();
+  EXPECT_TRUE(worker_.Quiet());
+  ASSERT_EQ(worker_.pending().size(), 99u);
+  for (std::size_t i = 0; i < 99; ++i) {
+    EXPECT_EQ(worker_.pending()[i]->pc, i + 2);
+  }
+  // A retry during a cut executes nothing, and is not lost.
+  blocked = false;
+  worker_.Retry();
+  Run();
+  EXPECT_EQ(api_.executed, Pcs({1, 2}));
+  worker_.SetHold(false);
+  EXPECT_FALSE(worker_.Idle());
+  Run();
+  EXPECT_EQ(port_.Order().size(), 100u);
+  EXPECT_EQ(port_.Order().back(), 100u);
+}
+
+TEST_F(WorkerTest, BlockedCallStaysBlockedAcrossACutWithoutRetry) {
+  api_.on_execute = [](ApiContext*) { return Outcome::kBlocked; };
+  Push(1);
+  Run();
+  worker_.SetHold(true);
+  Run();
+  worker_.SetHold(false);
+  EXPECT_TRUE(worker_.Idle());
+  Run();
+  EXPECT_EQ(api_.executed, Pcs({1}));
+}
+
+// What a call waits for comes true just when it is found blocked: the retry
+// must not be missed, whatever the order.
+TEST_F(WorkerTest, RetriesRaceWithBlocking) {
+  constexpr std::uint64_t kCalls = 3000;
+  std::atomic<std::uint64_t> allowed{0};
+  std::atomic<std::uint64_t> wanted{0};
+  api_.on_execute = [&](ApiContext* context) {
+    wanted.store(context->pc, std::memory_order_release);
+    return allowed.load(std::memory_order_acquire) >= context->pc
+               ? Outcome::kDone
+               : Outcome::kBlocked;
+  };
+  std::thread waker([&] {
+    for (std::uint64_t pc = 1; pc <= kCalls; ++pc) {
+      while (wanted.load(std::memory_order_acquire) < pc) {
+        std::this_thread::yield();
+      }
+      allowed.store(pc, std::memory_order_release);
+      worker_.Retry();
+    }
+  });
+  std::uint64_t next = 1;
+  while (port_.Replies(kCalls) == 0) {
+    while (next <= kCalls && pool_.Outstanding() < 100) Push(next++);
+    // As the thread that runs the stage does: no step while it is idle. A
+    // retry that was missed ends in the test's time limit.
+    if (worker_.Idle()) {
+      std::this_thread::yield();
+    } else {
+      worker_.Step();
+    }
+  }
+  waker.join();
+  EXPECT_EQ(port_.Order().size(), kCalls);
+  const Pcs order = port_.Order();
+  EXPECT_TRUE(std::is_sorted(order.begin(), order.end()));
 }
 
 // Device threads complete while the worker executes.

@@ -63,7 +63,8 @@ Result<std::unique_ptr<SimMemory>> SimMemory::Create(std::uint64_t base,
   // Zero bytes are null pointers, and such an atomic has no other state.
   static_assert(std::atomic<const List*>::is_always_lock_free);
   memory->table_ = static_cast<std::atomic<const List*>*>(table);
-  memory->backing_.resize(memory->table_entries_, Backing::kNone);
+  static_assert(static_cast<int>(Backing::kNone) == 0);
+  memory->backing_ = std::vector<std::atomic<Backing>>(memory->table_entries_);
   return memory;
 }
 
@@ -112,14 +113,6 @@ Status SimMemory::CheckRange(std::uint64_t address, std::uint64_t bytes) const {
                    " is not in the arena " + Span(base_, bytes_));
   }
   return OkStatus();
-}
-
-bool SimMemory::AllMapped(std::uint64_t address, std::uint64_t bytes) const {
-  for (std::size_t g = Granule(address); g <= Granule(address + bytes - 1);
-       ++g) {
-    if (backing_[g] != Backing::kMapped) return false;
-  }
-  return true;
 }
 
 Status SimMemory::CheckUnmapped(std::uint64_t address,

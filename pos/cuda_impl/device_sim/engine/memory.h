@@ -2,7 +2,8 @@
 // belong to an allocation, and lookups for kernels and copies.
 //
 // Threads: the changing calls are made by one thread at a time (the session's
-//   worker); Find, Covers, Generation and FreeBytes by any, at once.
+//   worker); Find, Covers, CheckMapped, Generation and FreeBytes by any, at
+//   once.
 // Lookups do not lock: an allocation is found through one table entry per
 //   2 MiB granule, which points to an immutable sorted list. A list that is
 //   replaced is freed once no reader can hold it: readers announce themselves
@@ -73,6 +74,10 @@ class SimMemory {
   Status UnmapHost(std::uint64_t address, std::uint64_t bytes);
   Status Read(std::uint64_t src, std::span<std::byte> dst) const;
   Status Write(std::uint64_t dst, std::span<const std::byte> src);
+  // Whether all of it is mapped now. Any thread. What is unmapped afterwards
+  // can still be read, as zeros.
+  [[nodiscard]] Status CheckMapped(std::uint64_t address,
+                                   std::uint64_t bytes) const;
   [[nodiscard]] std::uint64_t FreeBytes() const {
     return free_bytes_.load(std::memory_order_relaxed);
   }
@@ -134,11 +139,12 @@ class SimMemory {
   std::atomic<const List*>* table_ = nullptr;
   std::size_t table_entries_ = 0;
   std::atomic<const List*> host_{nullptr};
+  // Of each granule. Changed by the worker.
+  std::vector<std::atomic<Backing>> backing_;
 
   // Worker thread only.
   std::map<std::uint64_t, std::uint64_t> allocations_;  // begin -> end
   std::map<std::uint64_t, std::uint64_t> host_ranges_;  // begin -> end
-  std::vector<Backing> backing_;
   std::map<std::uint64_t, std::uint64_t> pieces_;  // mapped: begin -> bytes
   UniqueFd file_;  // of physical memory; opened when first needed
   std::uint64_t file_end_ =

@@ -1,9 +1,8 @@
-// Memory without an address: pieces of an unlinked file.
+// What backs granules. Memory without an address: pieces of an unlinked file.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <string>
 
@@ -20,10 +19,27 @@ constexpr std::uint64_t kGranule = Device::kMapGranularity;
 
 void SimMemory::SetBacking(std::uint64_t address, std::uint64_t bytes,
                            Backing backing) {
-  const auto first =
-      backing_.begin() + static_cast<std::ptrdiff_t>(Granule(address));
-  std::fill(first, first + static_cast<std::ptrdiff_t>(bytes / kGranule),
-            backing);
+  const std::size_t first = Granule(address);
+  for (std::size_t g = first; g < first + bytes / kGranule; ++g) {
+    backing_[g].store(backing, std::memory_order_release);
+  }
+}
+
+bool SimMemory::AllMapped(std::uint64_t address, std::uint64_t bytes) const {
+  for (std::size_t g = Granule(address); g <= Granule(address + bytes - 1);
+       ++g) {
+    if (backing_[g] != Backing::kMapped) return false;
+  }
+  return true;
+}
+
+Status SimMemory::CheckMapped(std::uint64_t address,
+                              std::uint64_t bytes) const {
+  if (bytes == 0) return OkStatus();
+  POS_RETURN_IF_ERROR(CheckRange(address, bytes));
+  if (AllMapped(address, bytes)) return OkStatus();
+  return Invalid("simulated device: " + std::to_string(bytes) + " bytes at " +
+                 Hex(address) + " are not all mapped");
 }
 
 Status SimMemory::TakePhysical(std::uint64_t bytes, std::uint64_t* offset) {
