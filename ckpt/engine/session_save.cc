@@ -264,10 +264,11 @@ Status SessionSave::SkipUnchanged(const std::atomic<bool>* cancel) {
   session_->WhileStill([&] {
     for (const std::size_t i : doubtful) {
       const Chunk& chunk = chunks[i];
-      if (chunk.state != ChunkState::kLive || chunk.dirty ||
-          chunk.ref.digest != chunk.cut) {
+      if (chunk.state != ChunkState::kLive || chunk.ref.digest != chunk.cut) {
         continue;
       }
+      // Where a call has said meanwhile that it may write it, it is dirty again
+      // and looked at in the next round.
       counts_.left_bytes -= chunk.bytes;
       live_->Skip(i);
     }
