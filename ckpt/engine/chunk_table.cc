@@ -1,17 +1,14 @@
 #include "ckpt/engine/chunk_table.h"
 
 #include <algorithm>
+#include <numeric>
 #include <optional>
-#include <string>
-#include <thread>
 
 namespace pos::ckpt {
 namespace {
 
-// More threads than this are not faster than memory.
-constexpr unsigned kMaxDigestThreads = 8;
-// Chunks that a thread takes at once.
-constexpr std::size_t kDigestBatch = 8;
+// Between two looks at whether it was cancelled.
+constexpr std::uint64_t kDigestBytes = std::uint64_t{1} << 30;
 
 }  // namespace
 
@@ -73,38 +70,37 @@ std::pair<std::size_t, std::size_t> ChunkTable::Find(
           static_cast<std::size_t>(last - chunks_.begin())};
 }
 
-Status ChunkTable::DigestAll(Session* session, const DigestKey& key,
+Status ChunkTable::DigestAll(Session* session,
                              const std::atomic<bool>* cancel) {
-  std::atomic<std::size_t> next{0};
-  std::atomic<bool> failed{false};
-  const auto work = [&]() -> Status {
-    std::vector<std::byte> bytes(chunk_bytes_);
-    for (;;) {
-      const std::size_t first = next.fetch_add(kDigestBatch);
-      if (first >= chunks_.size() || failed.load()) return {};
-      if (cancel->load()) return Aborted("the checkpoint was cancelled");
-      const std::size_t end = std::min(first + kDigestBatch, chunks_.size());
-      for (std::size_t i = first; i < end; ++i) {
-        Chunk& chunk = chunks_[i];
-        const std::span<std::byte> data = std::span(bytes).first(chunk.bytes);
-        POS_RETURN_IF_ERROR(
-            session->device(chunk.device)->Read(chunk.address, data));
-        chunk.cut = DigestOf(key, data);
-      }
+  std::vector<std::size_t> all(chunks_.size());
+  std::iota(all.begin(), all.end(), std::size_t{0});
+  return DigestSome(session, all, cancel);
+}
+
+Status ChunkTable::DigestSome(Session* session,
+                              std::span<const std::size_t> which,
+                              const std::atomic<bool>* cancel) {
+  std::vector<MemoryRange> ranges;
+  std::vector<Digest> digests;
+  for (std::size_t first = 0; first < which.size();) {
+    if (cancel->load(std::memory_order_relaxed)) {
+      return Aborted("the checkpoint was cancelled");
     }
-  };
-  const unsigned count =
-      std::clamp(std::thread::hardware_concurrency(), 1u, kMaxDigestThreads);
-  std::vector<Status> statuses(count);
-  std::vector<std::thread> threads;
-  for (unsigned i = 0; i < count; ++i) {
-    threads.emplace_back([&, i] {
-      statuses[i] = work();
-      if (!statuses[i].ok()) failed.store(true);
-    });
+    // Of one device, so much that it is kept busy.
+    const int device = chunks_[which[first]].device;
+    ranges.clear();
+    std::uint64_t bytes = 0;
+    for (std::size_t i = first; i < which.size() && bytes < kDigestBytes; ++i) {
+      const Chunk& chunk = chunks_[which[i]];
+      if (chunk.device != device) break;
+      ranges.push_back({chunk.address, chunk.bytes});
+      bytes += chunk.bytes;
+    }
+    digests.resize(ranges.size());
+    POS_RETURN_IF_ERROR(session->device(device)->Digest(
+        ranges, writer_->digest_key().seed(), digests));
+    for (const Digest& digest : digests) chunks_[which[first++]].cut = digest;
   }
-  for (std::thread& thread : threads) thread.join();
-  for (const Status& status : statuses) POS_RETURN_IF_ERROR(status);
   return {};
 }
 

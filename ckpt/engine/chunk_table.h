@@ -74,10 +74,12 @@ class ChunkTable : public ChunkSink {
       DeviceAddress address, std::uint64_t bytes) const;
   [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
 
-  // Digests of all chunks as they are now, in Chunk::cut. The session is
-  // paused and the devices are at rest. Blocks as long as reading takes.
-  Status DigestAll(Session* session, const DigestKey& key,
-                   const std::atomic<bool>* cancel);
+  // Digests of the memory as it is now, in Chunk::cut; of chunks that are
+  // written meanwhile they may be anything. Not on the worker's thread. Blocks
+  // as long as reading takes.
+  Status DigestAll(Session* session, const std::atomic<bool>* cancel);
+  Status DigestSome(Session* session, std::span<const std::size_t> which,
+                    const std::atomic<bool>* cancel);
   // A chunk whose content is known by its digest: zeros, or in the store. True
   // when it needs no copy.
   bool Adopt(Chunk* chunk);

@@ -338,8 +338,11 @@ void LiveCopy::VisitTracked(std::size_t index, const CallAccess& access,
   // What goes away is not copied, but what is just being copied has to stay
   // until it is.
   if (chunk.state == ChunkState::kCopying) needs->wait = true;
-  if (chunk.state != ChunkState::kLive) return;
-  Finish(&chunk);
+  if (chunk.state == ChunkState::kLive) Skip(index);
+}
+
+void LiveCopy::Skip(std::size_t index) {
+  Finish(&table_->chunks()[index]);
   MutexLock lock(&mu_);
   --unfed_;
   if (left_ == 0) all_copied_ = true;

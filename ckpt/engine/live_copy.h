@@ -52,6 +52,8 @@ class LiveCopy : public MemoryWatch {
       Purpose purpose, std::uint64_t shadow_bytes);
   // Goes on with another table once Run has returned. The session is paused.
   void Start(std::shared_ptr<ChunkTable> table) POS_EXCLUDES(mu_);
+  // Chunk `index`, which is kLive, need not be copied. Before Run, paused.
+  void Skip(std::size_t index) POS_EXCLUDES(mu_);
   // Not the session's watch any more; the session is paused.
   ~LiveCopy() override;
   LiveCopy(const LiveCopy&) = delete;

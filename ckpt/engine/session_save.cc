@@ -62,8 +62,7 @@ Status SessionSave::SaveState() {
 
 Status SessionSave::Digest(ChunkTable* table, const std::atomic<bool>* cancel) {
   const std::uint64_t began_ns = MonotonicNs();
-  POS_RETURN_IF_ERROR(
-      table->DigestAll(session_, writer_->packs().digest_key(), cancel));
+  POS_RETURN_IF_ERROR(table->DigestAll(session_, cancel));
   counts_.digest_ns = MonotonicNs() - began_ns;
   return {};
 }
@@ -180,11 +179,17 @@ Status SessionSave::BeginCow(const std::atomic<bool>* cancel) {
     if (!table->Adopt(&chunk)) chunk.state = ChunkState::kLive;
   }
   POS_RETURN_IF_ERROR(CopyStill(table.get(), /*hidden_only=*/true, cancel));
-  return Watch(std::move(table), LiveCopy::Purpose::kPreserve);
+  const Status status = Watch(table, LiveCopy::Purpose::kPreserve);
+  counts_.beside = status.ok();
+  if (status.ok()) return {};
+  POS_LOG(kWarning, "memory cannot be copied beside the job: it waits",
+          {{"why", status.ToString()}});
+  return CopyStill(table.get(), /*hidden_only=*/false, cancel);
 }
 
 Status SessionSave::FinishCow(const std::atomic<bool>* cancel) {
-  if (live_ == nullptr) return NotReady("nothing is copied beside the job");
+  if (table_ == nullptr) return NotReady("no cow was begun");
+  if (live_ == nullptr) return {};  // all was copied in the cut
   const Status status = live_->Run(cancel);
   const std::vector<std::string> calls = live_->SeenCalls();
   EndWatch();
@@ -199,40 +204,84 @@ Status SessionSave::FinishCow(const std::atomic<bool>* cancel) {
 
 Status SessionSave::CopyRounds(const std::atomic<bool>* cancel) {
   counts_.rounds = 0;
+  last_round_bytes_ = ~std::uint64_t{0};
   Status status;
-  for (bool more = true; more && status.ok();) {
-    session_->WhileStill([&] { status = NextRound(&more); });
-    if (status.ok() && more) status = live_->Run(cancel);
+  for (;;) {
+    session_->WhileStill([&] { status = BeginRound(); });
+    if (!status.ok() || live_ == nullptr) break;
+    status = SkipUnchanged(cancel);
+    if (!status.ok() || LastRound()) break;
+    last_round_bytes_ = counts_.left_bytes;
+    ++counts_.rounds;
+    status = live_->Run(cancel);
+    if (!status.ok()) break;
   }
   EndWatch();
   return status;
 }
 
-Status SessionSave::NextRound(bool* more) {
-  *more = false;
+// What has no copy, or may have been written since.
+Status SessionSave::BeginRound() {
   POS_RETURN_IF_ERROR(session_->CheckSavable());
-  auto table =
+  const auto table =
       ChunkTable::Make(session_, chunk_bytes_, &writer_->packs(), table_.get());
-  std::uint64_t left = 0;
+  counts_.left_bytes = 0;
   for (Chunk& chunk : table->chunks()) {
     // Who knows what was written before this session was watched.
-    if (counts_.rounds > 0 && chunk.copied && !chunk.dirty) continue;
-    left += chunk.bytes;
+    const bool known = live_ != nullptr && chunk.copied && !chunk.dirty;
+    chunk.dirty = false;
+    if (known) continue;
+    counts_.left_bytes += chunk.bytes;
     if (!chunk.hidden) chunk.state = ChunkState::kLive;
   }
-  counts_.left_bytes = left;
-  counts_.converged = left <= options_.small_bytes;
-  const bool shrinks = counts_.rounds < 2 || left < last_round_bytes_ / 4 * 3;
-  if (counts_.rounds > 0 && (counts_.converged || !shrinks ||
-                             counts_.rounds >= options_.max_rounds)) {
+  const Status status = Watch(table, LiveCopy::Purpose::kTrack);
+  counts_.beside = status.ok();
+  if (!status.ok()) {
+    POS_LOG(kWarning, "memory cannot be copied beside the job",
+            {{"why", status.ToString()}});
     for (Chunk& chunk : table->chunks()) chunk.state = ChunkState::kDone;
-    table_ = std::move(table);
-    return {};
   }
-  last_round_bytes_ = left;
-  ++counts_.rounds;
-  *more = true;
-  return Watch(std::move(table), LiveCopy::Purpose::kTrack);
+  return {};
+}
+
+// Calls say that they may write more than they do.
+Status SessionSave::SkipUnchanged(const std::atomic<bool>* cancel) {
+  std::vector<Chunk>& chunks = table_->chunks();
+  std::vector<std::size_t> doubtful;
+  session_->WhileStill([&] {
+    for (std::size_t i = 0; i < chunks.size(); ++i) {
+      if (chunks[i].state == ChunkState::kLive && chunks[i].copied) {
+        doubtful.push_back(i);
+      }
+    }
+  });
+  if (doubtful.empty()) return {};
+  const Status status = table_->DigestSome(session_, doubtful, cancel);
+  // Some of it may be gone meanwhile: then all of it is copied.
+  if (!status.ok()) {
+    return status.code() == Code::kInvalid ? Status() : status;
+  }
+  session_->WhileStill([&] {
+    for (const std::size_t i : doubtful) {
+      const Chunk& chunk = chunks[i];
+      if (chunk.state != ChunkState::kLive || chunk.ref.digest != chunk.cut) {
+        continue;
+      }
+      // Where a call has said meanwhile that it may write it, it is dirty again
+      // and looked at in the next round.
+      counts_.left_bytes -= chunk.bytes;
+      live_->Skip(i);
+    }
+  });
+  return {};
+}
+
+bool SessionSave::LastRound() {
+  counts_.converged = counts_.left_bytes <= options_.small_bytes;
+  if (counts_.rounds == 0) return false;
+  const bool shrinks =
+      counts_.rounds < 2 || counts_.left_bytes < last_round_bytes_ / 4 * 3;
+  return counts_.converged || !shrinks || counts_.rounds >= options_.max_rounds;
 }
 
 // --- The end ---

@@ -62,6 +62,9 @@ struct SaveCounts {
   std::uint64_t left_bytes = 0;
   bool converged = false;
   std::uint64_t digest_ns = 0;  // of all memory, at the last cut
+  // The device let memory be copied beside the job. Else all is copied in the
+  // cut.
+  bool beside = false;
 };
 
 class SessionSave {
@@ -102,7 +105,12 @@ class SessionSave {
   Status CopyHostRegion(std::uint64_t address, std::uint64_t bytes,
                         const std::atomic<bool>* cancel);
   Status Watch(std::shared_ptr<ChunkTable> table, LiveCopy::Purpose purpose);
-  Status NextRound(bool* more);
+  // A round: what is to be copied is known, and the session is watched; what
+  // is as it was copied is taken out.
+  Status BeginRound();
+  Status SkipUnchanged(const std::atomic<bool>* cancel);
+  // Whether what is left had better be left to the cut.
+  bool LastRound();
   // The session is nobody's but its client's again.
   void EndWatch();
   Status WriteIndex();

@@ -60,10 +60,9 @@ Status CheckpointRun::ForEachUntilCancelled(
     const std::function<Status(Member*)>& step) {
   std::future<Status> done =
       std::async(std::launch::async, [&] { return ForEach(step); });
-  bool told = false;
   while (done.wait_for(kCancelPoll) != std::future_status::ready) {
-    if (told || !Cancelled()) continue;
-    told = true;
+    // More than once: a runner may not have heard of the step yet.
+    if (!Cancelled()) continue;
     runner::ToRunner request;
     request.mutable_cancel_save();
     for (Member& member : members_) {

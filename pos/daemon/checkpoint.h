@@ -73,6 +73,9 @@ class CheckpointRun {
   // Which mode, and why.
   Status ChooseMode();
   [[nodiscard]] ckpt::CheckpointMode ChooseAuto(std::uint64_t bytes);
+  // Whether every session's memory could be copied beside the job; else it
+  // becomes mode stop.
+  bool Beside();
   // Rounds of copies while the job runs.
   Status CopyRounds();
   // The copies of a cow; true when all were foreseen.

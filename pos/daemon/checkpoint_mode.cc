@@ -83,6 +83,17 @@ Status CheckpointRun::ChooseMode() {
   return {};
 }
 
+bool CheckpointRun::Beside() {
+  const bool all =
+      std::all_of(members_.begin(), members_.end(),
+                  [](const Member& member) { return member.saved.beside(); });
+  if (!all) {
+    mode_ = ckpt::CheckpointMode::kStop;
+    reason_ += "; but a device did not let memory be copied beside the job";
+  }
+  return all;
+}
+
 Status CheckpointRun::CopyRounds() {
   POS_RETURN_IF_ERROR(Report("background copy"));
   POS_RETURN_IF_ERROR(ForEachUntilCancelled([this](Member* member) {
@@ -99,6 +110,7 @@ Status CheckpointRun::CopyRounds() {
     left += member.saved.left_bytes();
     rounds = std::max(rounds, member.saved.rounds());
   }
+  if (!Beside()) return {};
   if (converged) return {};
   // What is left is copied while the job stands still.
   mode_ = ckpt::CheckpointMode::kStop;
@@ -119,7 +131,10 @@ Result<bool> CheckpointRun::FinishCow() {
   for (const Member& member : members_) {
     unforeseen_ += member.saved.unforeseen_chunks();
   }
-  if (unforeseen_ == 0) return true;
+  if (unforeseen_ == 0) {
+    Beside();
+    return true;
+  }
   job_->NoteUnforeseen();
   POS_LOG(kWarning, "a checkpoint is made again: memory was written unforeseen",
           {{"job", job_->name()}, {"chunks", unforeseen_}});

@@ -99,6 +99,7 @@ void Controller::SendSaved() {
   saved->set_left_bytes(counts.left_bytes);
   saved->set_converged(counts.converged);
   saved->set_digest_ns(counts.digest_ns);
+  saved->set_beside(counts.beside);
   SendReply(std::exchange(save_request_, 0), save_status_, &reply);
 }
 

@@ -23,7 +23,6 @@ LONG = {
     "pos/cuda_impl/ptx/isa/cvt.cc": (500, "one table of conversions"),
     "pos/cuda_impl/ptx/isa/load_store.cc":
         (450, "one table of loads and stores"),
-    "pos/daemon/checkpoint.cc": (500, "one sequence of phases and its undoing"),
     "remoting/shim/api_context.cc": (550, "one function of the driver each"),
     "remoting/shim/api_module.cc": (500, "one function of the driver each"),
     "remoting/shim/client_control.cc":

@@ -276,11 +276,14 @@ TEST_F(Cow, GivenUpItLeavesTheJobAlone) {
   SaveOptions options;
   options.shadow_bytes = 2 << 20;
   Begin(options);
+  const std::uint64_t calls = session().calls();
   // Waits for room that nobody makes.
   Fill(stream_, a, 8 << 20, 6);
   const auto slot =
       client_->Begin(cuda::StreamSynchronizeArgs{.stream = stream_});
-  SleepNs(20'000'000);
+  const Deadline deadline = Deadline::AfterMs(20000);
+  Backoff backoff;
+  while (session().calls() < calls + 2 && !deadline.Passed()) backoff.Wait();
   EXPECT_FALSE(client_->Answered(slot));
   cancel_ = true;
   CopyBeside();

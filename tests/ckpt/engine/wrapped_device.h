@@ -85,6 +85,10 @@ class WrappedDevice : public Device {
   Status Write(DeviceAddress dst, std::span<const std::byte> src) override {
     return device_->Write(dst, src);
   }
+  Status Digest(std::span<const MemoryRange> ranges, std::uint64_t seed,
+                std::span<ckpt::Digest> digests) override {
+    return device_->Digest(ranges, seed, digests);
+  }
   [[nodiscard]] std::uint64_t NowNs() const override {
     return device_->NowNs();
   }

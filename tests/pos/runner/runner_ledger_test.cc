@@ -108,5 +108,35 @@ TEST_F(RunnerLedgerTest, WhatIsGivenBackCanBeTakenAgain) {
   EXPECT_EQ(ledger_.FreeBytes(0), 1124 * kMiB);
 }
 
+// Memory that a checkpoint has borrowed is waited for before the job is told
+// that there is none.
+TEST_F(RunnerLedgerTest, WhatCanBeReclaimedIsWaitedFor) {
+  bool borrowed = true;
+  ledger_.SetReclaim([&borrowed](int) { return borrowed; });
+  ledger_.SetGranted(0, 10 * kMiB, 10 * kMiB);
+  EXPECT_EQ(ledger_.Take(0, 4 * kMiB), Answer::kPending);
+  ledger_.OnAnswer(0, 0, 0);
+  EXPECT_EQ(ledger_.Take(0, 4 * kMiB), Answer::kPending);
+  EXPECT_EQ(ledger_.Take(0, 4 * kMiB), Answer::kPending);
+  EXPECT_EQ(wanted_.size(), 1u) << "posd is not asked again meanwhile";
+  borrowed = false;
+  ledger_.GiveBack(0, 5 * kMiB);
+  EXPECT_EQ(ledger_.Take(0, 4 * kMiB), Answer::kGranted);
+}
+
+TEST_F(RunnerLedgerTest, WhatIsReclaimedMayNotBeEnough) {
+  bool borrowed = true;
+  ledger_.SetReclaim([&borrowed](int) { return borrowed; });
+  EXPECT_EQ(ledger_.Take(0, kMiB), Answer::kPending);
+  ledger_.OnAnswer(0, 0, 0);
+  EXPECT_EQ(ledger_.Take(0, kMiB), Answer::kPending);
+  borrowed = false;
+  // posd may have some by now.
+  EXPECT_EQ(ledger_.Take(0, kMiB), Answer::kPending);
+  EXPECT_EQ(wanted_.size(), 2u);
+  ledger_.OnAnswer(0, 0, 0);
+  EXPECT_EQ(ledger_.Take(0, kMiB), Answer::kDenied);
+}
+
 }  // namespace
 }  // namespace pos
