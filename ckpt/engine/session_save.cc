@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "ckpt/engine/use_order.h"
 #include "ckpt/pack/blob.h"
 
 namespace pos::ckpt {
@@ -57,6 +58,7 @@ Status SessionSave::CopyRegion(const Region& region, const Read& read,
 
 Status SessionSave::CopyDevice(const std::atomic<bool>* cancel) {
   POS_RETURN_IF_ERROR(session_->CheckSavable());
+  ranks_ = RankAllocations(*session_);
   for (const auto& [address, block] : session_->memory().blocks()) {
     Device* const device = session_->device(block.device);
     Region region;
@@ -101,8 +103,10 @@ Status SessionSave::CopyHost(const std::atomic<bool>* cancel) {
 Status SessionSave::WriteIndex() {
   for (const SavedRegion& saved : regions_) {
     POS_RETURN_IF_ERROR(writer_->BeginRegion(saved.region));
+    const bool ranked = saved.region.kind == RegionKind::kDeviceMemory;
+    const std::uint32_t rank = ranked ? ranks_[saved.region.address] : 0;
     for (const ChunkRef& ref : saved.chunks->chunks()) {
-      POS_RETURN_IF_ERROR(writer_->AddChunk(ref));
+      POS_RETURN_IF_ERROR(writer_->AddChunk(ref, rank));
     }
   }
   return writer_->AddBlob("session", state_);

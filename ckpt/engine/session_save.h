@@ -17,6 +17,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -61,6 +62,7 @@ class SessionSave {
   std::uint32_t chunk_bytes_ = 0;
   std::unique_ptr<SessionWriter> writer_;
   std::vector<SavedRegion> regions_;
+  std::map<std::uint64_t, std::uint32_t> ranks_;  // of device memory
   Blob state_;
   std::atomic<std::uint64_t> copied_bytes_{0};
 };
