@@ -165,7 +165,7 @@ TEST_P(LazySession, WorksAsIfEverythingWereThere) {
       restored.Load(files_, {.bytes_per_second = 24 << 20, .threads = 2});
   ASSERT_TRUE(loaded.ok()) << loaded.ToString();
   SessionClient client(restored.session()->ring());
-  std::mt19937_64 random(GetParam());
+  std::mt19937_64 random(static_cast<std::uint64_t>(GetParam()));
   for (int i = 0; i < 150; ++i) Step(&client, &random);
   for (const auto& [address, bytes] : model_) {
     Compare(&client, address, bytes);
