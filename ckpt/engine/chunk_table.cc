@@ -150,12 +150,17 @@ Status ChunkTable::CheckComplete() const {
   return {};
 }
 
-Status ChunkTable::Write(SessionWriter* writer) const {
+Status ChunkTable::Write(
+    SessionWriter* writer,
+    const std::map<std::uint64_t, std::uint32_t>& ranks) const {
   POS_RETURN_IF_ERROR(CheckComplete());
   for (const Part& part : parts_) {
     POS_RETURN_IF_ERROR(writer->BeginRegion(part.region));
+    const auto rank = ranks.find(part.region.address);
     for (std::size_t i = 0; i < part.count; ++i) {
-      POS_RETURN_IF_ERROR(writer->AddChunk(chunks_[part.first + i].ref));
+      POS_RETURN_IF_ERROR(
+          writer->AddChunk(chunks_[part.first + i].ref,
+                           rank == ranks.end() ? 0 : rank->second));
     }
   }
   return {};

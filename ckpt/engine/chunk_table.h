@@ -93,7 +93,9 @@ class ChunkTable : public ChunkSink {
   }
   // Every chunk has a copy, and where it is proven the right one.
   [[nodiscard]] Status CheckComplete() const;
-  Status Write(SessionWriter* writer) const;
+  // `ranks`: order of last use of the regions, by address (use_order.h).
+  Status Write(SessionWriter* writer,
+               const std::map<std::uint64_t, std::uint32_t>& ranks) const;
 
  private:
   struct Part {

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "ckpt/engine/use_order.h"
 #include "ckpt/pack/blob.h"
 #include "pos/base/clock.h"
 #include "pos/base/log.h"
@@ -52,6 +53,7 @@ Result<std::unique_ptr<SessionSave>> SessionSave::Create(
 
 Status SessionSave::SaveState() {
   for (const ChunkRef& ref : state_.chunks) writer_->packs().Discard(ref);
+  ranks_ = RankAllocations(*session_);
   ByteWriter state;
   session_->Save(&state);
   BlobWriter blob(&writer_->packs());
@@ -287,7 +289,7 @@ bool SessionSave::LastRound() {
 // --- The end ---
 
 Status SessionSave::WriteIndex() {
-  POS_RETURN_IF_ERROR(table_->Write(writer_.get()));
+  POS_RETURN_IF_ERROR(table_->Write(writer_.get(), ranks_));
   for (const HostRegion& saved : host_) {
     POS_RETURN_IF_ERROR(writer_->BeginRegion(saved.region));
     for (const ChunkRef& ref : saved.chunks->chunks()) {

@@ -34,6 +34,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -122,6 +123,7 @@ class SessionSave {
   std::shared_ptr<ChunkTable> table_;
   std::unique_ptr<LiveCopy> live_;
   std::vector<HostRegion> host_;
+  std::map<std::uint64_t, std::uint32_t> ranks_;  // of device memory
   Blob state_;
   SaveCounts counts_;
   std::uint64_t last_round_bytes_ = 0;

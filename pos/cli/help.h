@@ -95,10 +95,13 @@ the image takes on disk.)";
 
 inline constexpr char kRestore[] = R"(Example:
   pos-cli restore IMAGE
+  pos-cli restore IMAGE --lazy
   pos-cli restore IMAGE --name again --device 0:1 --files copy=/tmp/again
 
 JSON: {"job", "pid", "image", "lazy", "restore_ms", "loaded_ms"}. restore: until
-the first call is let in. loaded: until all device memory is in place.)";
+the first call is let in. loaded: until all device memory is in place. With
+--lazy the job runs from the first on; to interrupt pos-cli then does not undo
+the restore.)";
 
 inline constexpr char kImages[] = R"(Example:
   pos-cli images ls)";

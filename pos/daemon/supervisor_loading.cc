@@ -102,6 +102,7 @@ Status Supervisor::WaitLoaded(const JobPtr& job, const OnLoadProgress& report) {
       total += bytes.second;
     }
     POS_RETURN_IF_ERROR(report(done, total));
+    if (leaving_soon_.load()) return Aborted("posd is ending");
     if (done != latest) stalled = Deadline::AfterMs(kStallMs);
     latest = done;
     if (stalled.Passed()) {

@@ -18,12 +18,12 @@ SLOW = {"restore.lazy_bytes_per_second": "8MiB"}
 AT = 4096 + 10
 
 
-def prepare(test, name="resident", iterations=12, **kwargs):
+def prepare(test, name="resident", iterations=40, target_s=0.5, **kwargs):
     needs_root()
     node = test.node(**kwargs)
     needs_criu(node)
     program = Program(test, name)
-    return node, program, Undisturbed(node, program, iterations=iterations)
+    return node, program, Undisturbed(node, program, target_s, iterations)
 
 
 def image_of(node, program, undisturbed):
@@ -50,8 +50,8 @@ def end(test, node, *images):
     test.check_idle(node)
 
 
-def restored(test, name, iterations):
-    node, program, undisturbed = prepare(test, name, iterations)
+def restored(test, name):
+    node, program, undisturbed = prepare(test, name, iterations=None)
     image = image_of(node, program, undisturbed)
     result = node.cli("restore", image, "--lazy")
     expect(result["lazy"] is True, f"{result}")
@@ -112,6 +112,45 @@ def posd_killed(test):
     error = node.cli_fails("images", "rm", image, code="BUSY")
     expect(name in error.message, f"{error}")
     wait_until(lambda: not pins(node), "the pin to be dropped")
+    expect_whole(node, name, image, undisturbed)
+    end(test, node, image)
+
+
+def posd_killed_early(test):
+    """Killed before the job runs, too: it never ran and is gone, or it runs to
+    its end; no pin outlives what needed it."""
+    node, program, undisturbed = prepare(test)
+    image = image_of(node, program, undisturbed)
+    phases = ("preflight", "load", "admit")
+    outcomes = []
+    for i in range(len(phases)):
+        name = node.name()
+        attempt = node.begin("restore", image, "--lazy", "--name", name,
+                             as_json=False)
+        attempt.wait_phase(phases, phases[i])
+        node.kill()
+        attempt.status()
+        node.start()
+        wait_until(lambda: node.state_of(name) in (None, "running", "exited",
+                                                   "failed"),
+                   f"{name} to be let go (is {node.state_of(name)})")
+        outcomes.append(node.state_of(name) or "none")
+        if node.state_of(name) in ("running", "exited"):
+            expect_whole(node, name, image, undisturbed)
+        wait_until(lambda: not pins(node), "pins to be dropped")
+    test.note(" ".join(outcomes))
+    end(test, node, image)
+
+
+def posd_ends(test):
+    """With --keep-jobs: at once, whoever waits; the job and the pin stay."""
+    node, program, undisturbed = prepare(test, options=SLOW, keep_jobs=True)
+    image = image_of(node, program, undisturbed)
+    name, running = begin(node, image)
+    node.stop()
+    expect(running.status() != 0, "it had loaded all")
+    node.start()
+    expect(pins(node), "the pin is gone")
     expect_whole(node, name, image, undisturbed)
     end(test, node, image)
 
@@ -204,12 +243,12 @@ def damaged(test):
 
 TESTS = {f.__name__: f for f in (
     checkpoint_while_loading, checkpoint_given_up, posd_killed,
+    posd_killed_early, posd_ends,
     command_given_up, image_stays, stopped, damaged)}
-for program_name, count in (("vector_add", 60), ("async_copies", 40),
-                            ("resident", 12), ("virtual_memory", 20),
-                            ("pinned", 20), ("fork_child", 200)):
+for program_name in ("vector_add", "async_copies", "resident",
+                     "virtual_memory", "pinned", "fork_child"):
     TESTS["restored_" + program_name] = (
-        lambda test, p=program_name, n=count: restored(test, p, n))
+        lambda test, p=program_name: restored(test, p))
 
 if __name__ == "__main__":
     main(TESTS)

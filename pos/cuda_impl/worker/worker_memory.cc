@@ -8,6 +8,7 @@ namespace pos::cuda {
 
 Status WorkerMemory::Map(const WorkerBlock& block) {
   WorkerBlock& kept = blocks_[block.address] = block;
+  kept.made = ++made_;
   block_bytes_ += block.bytes;
   if (block.memory != nullptr) ++mapping_changes_;
   Status status = Back(kept);

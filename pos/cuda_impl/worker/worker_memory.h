@@ -41,6 +41,8 @@ struct WorkerBlock {
   HandleId physical = 0;
   std::shared_ptr<PhysicalMemory> memory{};
   bool accessible = true;  // physical memory only
+  // Counts what was mapped; of a restored session anew, by address.
+  std::uint64_t made = 0;
 };
 
 class WorkerMemory {
@@ -87,6 +89,7 @@ class WorkerMemory {
   std::map<std::uint64_t, WorkerBlock> blocks_;
   std::map<std::uint64_t, Backing> backings_;
   std::uint64_t block_bytes_ = 0;
+  std::uint64_t made_ = 0;
   std::uint64_t mapping_changes_ = 0;
 };
 

@@ -31,6 +31,7 @@ JobRecord FullRecord() {
   r.exit_code = 137;
   r.message = "lost \x80";
   r.image = "train-1";
+  r.pin = "p0011223344556677";
   r.sessions = {{.session = 3,
                  .runner = "r7",
                  .client_pid = 4712,
