@@ -40,6 +40,7 @@ ORDER = [
     "pos/cuda_impl/device_sim",
     "pos/runner",
     "remoting/shim",
+    "ckpt/crypt",
     "ckpt/format",
     "ckpt/pack",
     "ckpt/store",
