@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "ckpt/engine/handle_blob.h"
 #include "ckpt/pack/blob.h"
 
 namespace pos::ckpt {
@@ -76,6 +77,7 @@ Status SessionSave::CopyDevice(const std::atomic<bool>* cancel) {
   BlobWriter blob(&writer_->packs());
   POS_RETURN_IF_ERROR(blob.Append(state.bytes()));
   POS_ASSIGN_OR_RETURN(state_, blob.Finish());
+  POS_ASSIGN_OR_RETURN(handles_, WriteHandleBlob(*session_, &writer_->packs()));
   return {};
 }
 
@@ -105,6 +107,7 @@ Status SessionSave::WriteIndex() {
       POS_RETURN_IF_ERROR(writer_->AddChunk(ref));
     }
   }
+  POS_RETURN_IF_ERROR(writer_->AddBlob(kHandlesBlob, handles_));
   return writer_->AddBlob("session", state_);
 }
 

@@ -62,6 +62,7 @@ class SessionSave {
   std::unique_ptr<SessionWriter> writer_;
   std::vector<SavedRegion> regions_;
   Blob state_;
+  Blob handles_;
   std::atomic<std::uint64_t> copied_bytes_{0};
 };
 
