@@ -36,6 +36,9 @@ void CheckpointRun::FillManifest() {
     manifest_.totals.copied_bytes += member.copied_bytes;
     AttachSession(i, member.session.record, member.quiesced, &manifest_);
   }
+  if (!series_.empty()) {
+    manifest_.attachments.push_back({ckpt::kSeriesAttachment, series_});
+  }
   manifest_.totals.cpu_dump_ns = CpuDumpUs() * 1000;
   if (gate_opened_ns_ != 0) {
     manifest_.totals.stall_ns = gate_opened_ns_ - gate_closed_ns_;
@@ -66,6 +69,11 @@ v1::CheckpointResult CheckpointRun::MakeResult() const {
   result.set_unforeseen_chunks(totals.unforeseen_chunks);
   result.set_attempts(attempts_);
   result.set_attempts_stall_us(failed_ns_ / 1000);
+  if (request_.trace()) {
+    for (v1::TraceEvent& event : trace_.Events()) {
+      *result.add_trace() = std::move(event);
+    }
+  }
   return result;
 }
 
