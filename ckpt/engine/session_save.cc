@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "ckpt/engine/handle_blob.h"
 #include "ckpt/engine/use_order.h"
 #include "ckpt/pack/blob.h"
 #include "pos/base/clock.h"
@@ -52,13 +53,16 @@ Result<std::unique_ptr<SessionSave>> SessionSave::Create(
 // --- At a cut ---
 
 Status SessionSave::SaveState() {
-  for (const ChunkRef& ref : state_.chunks) writer_->packs().Discard(ref);
+  for (const Blob* old : {&state_, &handles_}) {
+    for (const ChunkRef& ref : old->chunks) writer_->packs().Discard(ref);
+  }
   ranks_ = RankAllocations(*session_);
   ByteWriter state;
   session_->Save(&state);
   BlobWriter blob(&writer_->packs());
   POS_RETURN_IF_ERROR(blob.Append(state.bytes()));
   POS_ASSIGN_OR_RETURN(state_, blob.Finish());
+  POS_ASSIGN_OR_RETURN(handles_, WriteHandleBlob(*session_, &writer_->packs()));
   return {};
 }
 
@@ -296,6 +300,7 @@ Status SessionSave::WriteIndex() {
       POS_RETURN_IF_ERROR(writer_->AddChunk(ref));
     }
   }
+  POS_RETURN_IF_ERROR(writer_->AddBlob(kHandlesBlob, handles_));
   return writer_->AddBlob("session", state_);
 }
 

@@ -125,6 +125,7 @@ class SessionSave {
   std::vector<HostRegion> host_;
   std::map<std::uint64_t, std::uint32_t> ranks_;  // of device memory
   Blob state_;
+  Blob handles_;
   SaveCounts counts_;
   std::uint64_t last_round_bytes_ = 0;
   std::atomic<std::uint64_t> copied_bytes_{0};

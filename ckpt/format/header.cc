@@ -21,13 +21,14 @@ struct KindRow {
   std::uint16_t header_bytes;
 };
 
-constexpr std::array<KindRow, 6> kKinds = {{
+constexpr std::array<KindRow, 7> kKinds = {{
     {FileKind::kManifest, "MANI", "a manifest", kHeaderBytes},
     {FileKind::kIndex, "INDX", "a chunk index", kHeaderBytes},
     {FileKind::kStore, "STOR", "a store's identity", kHeaderBytes},
     {FileKind::kPins, "PINS", "a pin", kHeaderBytes},
     {FileKind::kPack, "PACK", "a pack", kBlockBytes},
     {FileKind::kKnown, "KNOW", "a table of known chunks", kHeaderBytes},
+    {FileKind::kExport, "EXPO", "an exported image", kHeaderBytes},
 }};
 
 const KindRow& RowOf(FileKind kind) {

@@ -23,7 +23,15 @@ inline constexpr std::size_t kHeaderBytes = 64;
 inline constexpr std::size_t kMinChunkBytes = 64u << 10;
 inline constexpr std::size_t kMaxChunkBytes = 16u << 20;
 
-enum class FileKind { kManifest, kIndex, kStore, kPins, kPack, kKnown };
+enum class FileKind {
+  kManifest,
+  kIndex,
+  kStore,
+  kPins,
+  kPack,
+  kKnown,
+  kExport
+};
 
 struct FileHeader {
   FileKind kind = FileKind::kManifest;

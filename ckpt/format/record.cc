@@ -32,9 +32,9 @@ std::uint64_t Padded(std::uint64_t bytes) {
   return (bytes + kRecordAlign - 1) / kRecordAlign * kRecordAlign;
 }
 
-// The sum of a record whose bytes, header included, are `record`. The sum's
-// own field lies between the two summed parts; `record` is unchanged on
-// return.
+}  // namespace
+
+// The sum's own field lies between the two summed parts.
 std::uint64_t SumOfRecord(std::span<const std::byte> record,
                           std::uint64_t offset) {
   XXH3_state_t state;
@@ -45,8 +45,6 @@ std::uint64_t SumOfRecord(std::span<const std::byte> record,
   XXH3_64bits_update_dispatch(&state, body.data(), body.size());
   return XXH3_64bits_digest(&state);
 }
-
-}  // namespace
 
 Result<std::unique_ptr<FdSource>> FdSource::Open(int fd, std::string name) {
   struct stat st {};
@@ -90,6 +88,14 @@ RecordWriter::RecordWriter(int fd, std::string name, FileKind kind,
   buffer_.assign(header.begin(), header.end());
 }
 
+RecordWriter::RecordWriter(ByteSink* sink, std::string name, FileKind kind,
+                           const StoreId& store, std::uint64_t created_ms)
+    : sink_(sink), name_(std::move(name)) {
+  const auto header = EncodeHeader(kind, store, created_ms);
+  buffer_.reserve(kBufferBytes);
+  buffer_.assign(header.begin(), header.end());
+}
+
 Status RecordWriter::Append(std::uint32_t type, std::uint16_t flags,
                             std::span<const std::byte> payload) {
   if (!status_.ok()) return status_;
@@ -119,7 +125,9 @@ Status RecordWriter::Append(std::uint32_t type, std::uint16_t flags,
 }
 
 Status RecordWriter::Flush() {
-  status_ = PwriteFull(fd_, buffer_, flushed_, name_);
+  if (!status_.ok()) return status_;
+  status_ = sink_ != nullptr ? sink_->Write(buffer_)
+                             : PwriteFull(fd_, buffer_, flushed_, name_);
   if (status_.ok()) flushed_ += buffer_.size();
   buffer_.clear();
   return status_;

@@ -83,8 +83,22 @@ class SumOfSums {
   XXH3_state_s* const state_;
 };
 
+// Where a stream's bytes go, in order.
+class ByteSink {
+ public:
+  virtual ~ByteSink() = default;
+  virtual Status Write(std::span<const std::byte> bytes) = 0;
+};
+
+// The checksum of a record whose bytes, header included, are `record`.
+[[nodiscard]] std::uint64_t SumOfRecord(std::span<const std::byte> record,
+                                        std::uint64_t offset);
+
 class RecordWriter {
  public:
+  // Into a stream; `sink` must outlive the writer.
+  RecordWriter(ByteSink* sink, std::string name, FileKind kind,
+               const StoreId& store, std::uint64_t created_ms);
   // Writes from the start of `fd`, an empty regular file called `name`.
   RecordWriter(int fd, std::string name, FileKind kind, const StoreId& store,
                std::uint64_t created_ms);
@@ -92,6 +106,8 @@ class RecordWriter {
   // Sticky: after an error every call returns it.
   Status Append(std::uint32_t type, std::uint16_t flags,
                 std::span<const std::byte> payload);
+  // Everything so far to the file or sink.
+  Status Flush();
   // The end record, and everything handed to the kernel. Not fsync.
   Status Finish();
   // What Append has taken so far, header included.
@@ -101,9 +117,9 @@ class RecordWriter {
 
  private:
   static constexpr std::size_t kBufferBytes = 256u << 10;
-  Status Flush();
 
-  const int fd_;
+  const int fd_ = -1;
+  ByteSink* const sink_ = nullptr;  // instead of fd_
   const std::string name_;
   std::vector<std::byte> buffer_;
   std::uint64_t flushed_ = 0;

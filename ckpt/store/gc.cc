@@ -46,8 +46,9 @@ class Collector {
   Status MarkGroup(std::map<PackId, Pack*>* group);
   Status PunchPack(const Pack& pack);
   [[nodiscard]] Status GoOn() const {
-    const bool cancelled = options_.cancel != nullptr &&
-                           options_.cancel->load(std::memory_order_relaxed);
+    const bool cancelled = (options_.cancel != nullptr &&
+                            options_.cancel->load(std::memory_order_relaxed)) ||
+                           (options_.cancelled && options_.cancelled());
     return cancelled ? Aborted("gc was cancelled") : Status();
   }
 

@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 
+#include "ckpt/crypt/key_file.h"
 #include "ckpt/format/record.h"
 #include "ckpt/store/draft.h"
 #include "ckpt/store/image.h"
@@ -33,6 +34,23 @@ Result<std::uint64_t> Empty(const std::string& directory) {
   return std::uint64_t{names.size()};
 }
 
+// Removes those of `candidates` (oldest first) but the last `keep` and those
+// in use.
+Result<std::vector<std::string>> RemoveAllBut(
+    Store* store, std::size_t keep,
+    const std::vector<std::string>& candidates) {
+  std::vector<std::string> removed;
+  for (std::size_t i = 0; i + keep < candidates.size(); ++i) {
+    const Status status = store->Remove(candidates[i]);
+    if (status.code() == Code::kBusy || status.code() == Code::kNoSuch) {
+      continue;
+    }
+    POS_RETURN_IF_ERROR(status);
+    removed.push_back(candidates[i]);
+  }
+  return removed;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Store>> Store::Open(const std::string& path,
@@ -46,6 +64,7 @@ Result<std::unique_ptr<Store>> Store::Open(const std::string& path,
   std::unique_ptr<Store> store(new Store(path, options));
   POS_RETURN_IF_ERROR(store->TakeLock());
   POS_RETURN_IF_ERROR(store->LoadIdentity());
+  POS_RETURN_IF_ERROR(store->LoadExportKey());
   for (const char* const name : kDirectories) {
     POS_RETURN_IF_ERROR(MakeDirectories(JoinPath(path, name), 0700));
   }
@@ -122,6 +141,18 @@ Status Store::LoadIdentity() {
     }
   }
   if (id_ == StoreId()) return Corrupt(path + ": it has no STORE record");
+  return {};
+}
+
+Status Store::LoadExportKey() {
+  const std::string path = JoinPath(path_, "export_key");
+  if (!PathExists(path)) {
+    const Secret fresh = RandomSecret();
+    const std::span<const std::byte> bytes = fresh.bytes();
+    POS_RETURN_IF_ERROR(ReplaceFile(
+        path, {reinterpret_cast<const char*>(bytes.data()), bytes.size()}));
+  }
+  POS_ASSIGN_OR_RETURN(export_key_, ReadKeyFile(path));
   return {};
 }
 
@@ -213,6 +244,9 @@ ImageSummary Store::Summarize(const Manifest& m) {
   summary.live_bytes = m.totals.live_bytes;
   summary.stored_bytes = m.totals.written_bytes;
   summary.reused_bytes = m.totals.reused_bytes;
+  for (const Attachment& attachment : m.attachments) {
+    if (attachment.name == kSeriesAttachment) summary.series = attachment.value;
+  }
   return summary;
 }
 
@@ -311,16 +345,17 @@ Result<std::vector<std::string>> Store::Expire(uid_t owner,
       candidates.push_back(summary.image);
     }
   }
-  std::vector<std::string> removed;
-  for (std::size_t i = 0; i + keep < candidates.size(); ++i) {
-    const Status status = Remove(candidates[i]);
-    if (status.code() == Code::kBusy || status.code() == Code::kNoSuch) {
-      continue;
-    }
-    POS_RETURN_IF_ERROR(status);
-    removed.push_back(candidates[i]);
+  return RemoveAllBut(this, keep, candidates);
+}
+
+Result<std::vector<std::string>> Store::ExpireSeries(uid_t owner,
+                                                     const std::string& series,
+                                                     std::size_t keep) {
+  std::vector<std::string> candidates;
+  for (const ImageSummary& summary : List(owner)) {
+    if (summary.series == series) candidates.push_back(summary.image);
   }
-  return removed;
+  return RemoveAllBut(this, keep, candidates);
 }
 
 }  // namespace pos::ckpt

@@ -35,6 +35,7 @@
 #include <utility>
 #include <vector>
 
+#include "ckpt/crypt/secret.h"
 #include "ckpt/format/digest.h"
 #include "ckpt/format/id.h"
 #include "ckpt/format/manifest.h"
@@ -73,8 +74,13 @@ struct ImageSummary {
   std::uint64_t live_bytes = 0;
   std::uint64_t stored_bytes = 0;  // written for this image
   std::uint64_t reused_bytes = 0;  // of earlier images
+  std::string series;              // of periodic checkpoints; empty: none
   Status damage;  // not OK: the manifest cannot be read; only `image` is valid
 };
+
+// The attachment of a manifest that names the series of periodic checkpoints
+// that the image belongs to.
+inline constexpr const char* kSeriesAttachment = "series";
 
 struct DraftOptions {
   uid_t owner_uid = 0;
@@ -144,6 +150,8 @@ struct GcOptions {
   // kAborted soon after it is true; what was freed by then stays free, and the
   // rest is found again.
   const std::atomic<bool>* cancel = nullptr;
+  // The same, for who has to be asked.
+  std::function<bool()> cancelled = nullptr;
 };
 
 struct GcReport {
@@ -173,6 +181,8 @@ class Store {
   [[nodiscard]] const std::string& path() const { return path_; }
   [[nodiscard]] const StoreId& id() const { return id_; }
   [[nodiscard]] std::uint64_t digest_seed() const { return digest_seed_; }
+  // Of this store alone: what it exports is known again by it.
+  [[nodiscard]] const Secret& export_key() const { return export_key_; }
   [[nodiscard]] std::uint32_t chunk_bytes() const {
     return options_.chunk_bytes;
   }
@@ -206,6 +216,11 @@ class Store {
   // is held stays and does not count. Returns what was removed.
   Result<std::vector<std::string>> Expire(uid_t owner, const std::string& job,
                                           std::size_t keep) POS_EXCLUDES(mu_);
+  // The same for the images of a series (kSeriesAttachment), tagged or not.
+  Result<std::vector<std::string>> ExpireSeries(uid_t owner,
+                                                const std::string& series,
+                                                std::size_t keep)
+      POS_EXCLUDES(mu_);
   // kBusy while another Gc runs.
   Result<GcReport> Gc(const GcOptions& options = {}) POS_EXCLUDES(mu_);
 
@@ -231,6 +246,7 @@ class Store {
   // Open's steps.
   Status TakeLock();
   Status LoadIdentity();
+  Status LoadExportKey();
   Status ClearLeftovers();
   Status LoadPins();
   Status LoadImages();
@@ -257,6 +273,7 @@ class Store {
   UniqueFd lock_;
   StoreId id_;
   std::uint64_t digest_seed_ = 0;
+  Secret export_key_;
   RecoveryReport recovery_;
 
   mutable Mutex mu_;

@@ -289,4 +289,34 @@ Status PosClient::RemoveImage(const v1::RemoveImageRequest& request,
       .status();
 }
 
+Result<v1::DiffImagesReply> PosClient::DiffImages(
+    const v1::DiffImagesRequest& request, Cancellation* cancel) {
+  return impl_->Unary(&Stub::DiffImages, request, kNoDeadline, cancel);
+}
+
+Result<v1::CollectGarbageReply> PosClient::CollectGarbage(
+    Cancellation* cancel) {
+  return impl_->Unary(&Stub::CollectGarbage, v1::CollectGarbageRequest(),
+                      kNoDeadline, cancel);
+}
+
+Result<v1::ExportResult> PosClient::ExportImage(
+    const v1::ExportImageRequest& request, const OnProgress& progress,
+    Cancellation* cancel) {
+  return impl_->Stream<v1::ExportResult>(&Stub::ExportImage, request, progress,
+                                         cancel);
+}
+
+Result<v1::ImportResult> PosClient::ImportImage(
+    const v1::ImportImageRequest& request, const OnProgress& progress,
+    Cancellation* cancel) {
+  return impl_->Stream<v1::ImportResult>(&Stub::ImportImage, request, progress,
+                                         cancel);
+}
+
+Status PosClient::SetSeries(const v1::SetSeriesRequest& request) {
+  return impl_->Unary(&Stub::SetSeries, request, kShortCallMs, nullptr)
+      .status();
+}
+
 }  // namespace pos::cli

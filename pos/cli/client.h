@@ -91,6 +91,17 @@ class PosClient {
                                        Cancellation* cancel);
   Status RemoveImage(const v1::RemoveImageRequest& request,
                      Cancellation* cancel);
+  Result<v1::DiffImagesReply> DiffImages(const v1::DiffImagesRequest& request,
+                                         Cancellation* cancel);
+  Result<v1::CollectGarbageReply> CollectGarbage(Cancellation* cancel);
+  // The pipe has been offered (Offer).
+  Result<v1::ExportResult> ExportImage(const v1::ExportImageRequest& request,
+                                       const OnProgress& progress,
+                                       Cancellation* cancel);
+  Result<v1::ImportResult> ImportImage(const v1::ImportImageRequest& request,
+                                       const OnProgress& progress,
+                                       Cancellation* cancel);
+  Status SetSeries(const v1::SetSeriesRequest& request);
 
  private:
   struct Impl;

@@ -2,67 +2,20 @@
 
 #include <unistd.h>
 
-#include <atomic>
-#include <memory>
 #include <utility>
 
 #include "pos/base/clock.h"
-#include "pos/cli/client.h"
+#include "pos/cli/execution.h"
 #include "pos/cli/json.h"
-#include "pos/cli/progress.h"
 #include "pos/cli/reconnect.h"
 #include "pos/cli/run.h"
 #include "pos/cli/show.h"
-#include "pos/cli/signal_watch.h"
 #include "pos/cli/terminal.h"
 #include "pos/cli/text.h"
+#include "pos/cli/trace_file.h"
 
 namespace pos::cli {
 namespace {
-
-// One command, from the connection to the exit status.
-class Execution {
- public:
-  Execution(const Options& options, Console* console)
-      : options_(options), console_(console) {}
-
-  int Go();
-
- private:
-  Status Prepare();
-  Status Dispatch();
-
-  Status Ps();
-  Status Logs();
-  Status Wait();
-  Status Stop();
-  Status Devices();
-  Status Check();
-  Status Checkpoint();
-  Status Restore();
-  Status ListImages();
-  Status ShowImage();
-  Status VerifyImage();
-  Status RemoveImage();
-
-  void OnSignal(int signal);
-  // An object with --json, else text for people.
-  void Print(const std::string& json, const std::string& text);
-  // The command answers with an object that has the error in it.
-  void PrintFailed(const std::string& json, const std::string& text,
-                   const Status& status);
-  PosClient::OnProgress Progress(const std::string& title);
-
-  const Options& options_;
-  Console* const console_;
-  Cancellation cancel_;
-  std::atomic<int> signal_{0};
-  std::unique_ptr<SignalWatch> watch_;
-  std::unique_ptr<PosClient> client_;
-  std::unique_ptr<ProgressLine> progress_;
-  bool reported_ = false;  // an error has been printed
-  int exit_status_ = 0;    // unless a Status says otherwise
-};
 
 bool TakesTime(Command command) {
   switch (command) {
@@ -90,10 +43,18 @@ Status Interrupted(Command command) {
     case Command::kStop:
       return {Code::kAborted, "no longer waiting for the job's end",
               "posd goes on ending it; `pos-cli ps` shows whether it has"};
+    case Command::kImagesExport:
+      return {Code::kAborted, "the export was cancelled", "there is no file"};
+    case Command::kImagesImport:
+      return {Code::kAborted, "the import was cancelled",
+              "`pos-cli images ls` shows whether the image was complete by "
+              "then"};
     default:
       return Aborted("interrupted");
   }
 }
+
+}  // namespace
 
 void Execution::OnSignal(int signal) {
   if (signal_.exchange(signal) == 0) {
@@ -171,6 +132,14 @@ Status Execution::Dispatch() {
       return VerifyImage();
     case Command::kImagesRemove:
       return RemoveImage();
+    case Command::kImagesDiff:
+      return DiffImages();
+    case Command::kImagesGc:
+      return CollectGarbage();
+    case Command::kImagesExport:
+      return ExportImage();
+    case Command::kImagesImport:
+      return ImportImage();
   }
   return Internal("a command without code");
 }
@@ -286,19 +255,34 @@ Status Execution::Check() {
   return status;
 }
 
+Status Execution::SetSeries() {
+  v1::SetSeriesRequest request;
+  request.set_job(options_.target);
+  request.set_every_ms(*options_.every_ms);
+  request.set_keep(options_.keep);
+  request.set_mode(options_.mode);
+  POS_RETURN_IF_ERROR(client_->SetSeries(request));
+  Print(SeriesJson(request), ShowSeries(request));
+  return {};
+}
+
 Status Execution::Checkpoint() {
+  if (options_.every_ms) return SetSeries();
   v1::CheckpointRequest request;
   request.set_job(options_.target);
   request.set_mode(options_.mode);
   request.set_stop(options_.stop);
   request.set_tag(options_.tag);
+  POS_ASSIGN_OR_RETURN(const UniqueFd trace, OpenTrace(options_.trace));
+  request.set_trace(trace.valid());
   POS_ASSIGN_OR_RETURN(
       const v1::CheckpointResult result,
       client_->Checkpoint(
           request, Progress("checkpoint of " + Printable(options_.target)),
           &cancel_));
   Print(ToJson(result), Show(result, options_.stop));
-  return {};
+  return WriteTrace(trace.get(), options_.trace,
+                    "checkpoint of " + options_.target, result.trace());
 }
 
 Status Execution::Restore() {
@@ -319,63 +303,17 @@ Status Execution::Restore() {
       request.set_copy_directory(options_.copy_directory);
       break;
   }
+  POS_ASSIGN_OR_RETURN(const UniqueFd trace, OpenTrace(options_.trace));
+  request.set_trace(trace.valid());
   POS_ASSIGN_OR_RETURN(
       const v1::RestoreResult result,
       client_->Restore(request,
                        Progress("restore of " + Printable(options_.target)),
                        &cancel_));
   Print(ToJson(result), Show(result));
-  return {};
+  return WriteTrace(trace.get(), options_.trace,
+                    "restore of " + options_.target, result.trace());
 }
-
-Status Execution::ListImages() {
-  POS_ASSIGN_OR_RETURN(const v1::ListImagesReply reply, client_->ListImages());
-  Print(ToJson(reply), Show(reply));
-  return {};
-}
-
-Status Execution::ShowImage() {
-  v1::ShowImageRequest request;
-  request.set_image(options_.target);
-  POS_ASSIGN_OR_RETURN(const v1::ShowImageReply reply,
-                       client_->ShowImage(request));
-  POS_ASSIGN_OR_RETURN(const std::string json, ToJson(reply));
-  POS_ASSIGN_OR_RETURN(const std::string text, Show(reply));
-  Print(json, text);
-  return {};
-}
-
-Status Execution::VerifyImage() {
-  v1::VerifyImageRequest request;
-  request.set_image(options_.target);
-  POS_ASSIGN_OR_RETURN(
-      const v1::VerifyResult result,
-      client_->VerifyImage(request, Progress("verify " + options_.target),
-                           &cancel_));
-  const std::string text = ShowVerified(options_.target, result);
-  if (result.problems() == 0) {
-    Print(VerifyJson(options_.target, result, {}), text);
-    return {};
-  }
-  const Status status(
-      Code::kCorrupt,
-      "image " + options_.target + " has " + std::to_string(result.problems()) +
-          " problems",
-      "restore another image of the job; `pos-cli images rm` removes this one");
-  PrintFailed(VerifyJson(options_.target, result, status), text, status);
-  return status;
-}
-
-Status Execution::RemoveImage() {
-  v1::RemoveImageRequest request;
-  request.set_image(options_.target);
-  POS_RETURN_IF_ERROR(client_->RemoveImage(request, &cancel_));
-  Print(RemovedJson(options_.target),
-        Printable(options_.target) + " removed\n");
-  return {};
-}
-
-}  // namespace
 
 int Execute(const Options& options, Console* console) {
   if (options.command == Command::kRun) {

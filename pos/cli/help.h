@@ -32,7 +32,9 @@ inline constexpr char kPs[] = R"(Example:
   pos-cli ps --json | jq -r '.jobs[] | select(.state == "running") | .job'
 
 JSON: {"jobs": [{"job", "pid", "state", "exit_code", "devices",
-"sessions": [{"session", "pid", "calls", "device_bytes"}]}]}.
+"sessions": [{"session", "pid", "calls", "device_bytes"}], "series"}]}.
+series: null, or, with periodic checkpoints, {"every_ms", "keep", "next_at",
+"last_image", "last_error"}.
 state: starting, running, checkpointing, stopped, restoring, migrating,
 in-doubt, exited, failed. exit_code: null while the job lives, 128+n after
 signal n. Jobs that ended are listed for as long as posd remembers them.)";
@@ -81,6 +83,13 @@ Example:
   pos-cli checkpoint train
   pos-cli checkpoint train --stop --tag before-upgrade
   pos-cli checkpoint train --mode cow
+  pos-cli checkpoint train --every 30m --keep 3
+  pos-cli checkpoint train --every 0
+
+With --every posd writes an image each time that long has passed, until the job
+ends or --every 0; the command returns at once. One that fails is tried again at
+the next time. --keep: older ones of these images are removed.
+JSON (with --every): {"job", "every_ms", "keep"}.
 
 JSON: {"image", "job", "mode", "reason", "stall_ms", "cpu_dump_ms", "total_ms",
 "live_bytes", "copied_bytes", "written_bytes", "chunks", "unforeseen_chunks",
@@ -104,7 +113,8 @@ the first call is let in. loaded: until all device memory is in place. With
 the restore.)";
 
 inline constexpr char kImages[] = R"(Example:
-  pos-cli images ls)";
+  pos-cli images ls
+  pos-cli images export IMAGE train.posimage)";
 
 inline constexpr char kImagesList[] = R"(Example:
   pos-cli images ls
@@ -124,8 +134,16 @@ JSON: {"image", "job", "created_at", "mode", "reason", "tag", "uid", "argv",
 "sessions": [{"session", "ns_pid", "live_bytes", "chunks", "zero_bytes",
 "stored_bytes"}],
 "open_files": [{"path", "bytes"}],
+"memory": [{"session", "kind", "device", "address", "name", "bytes",
+"zero_bytes", "stored_bytes", "reused_bytes"}],
+"handles": [{"session", "kind", "count", "bytes"}],
+"largest_handles": [{"session", "kind", "handle", "parent", "bytes"}],
 "live_bytes", "stored_bytes", "reused_bytes", "chunks", "stall_ms",
-"cpu_dump_ms", "total_ms"}.)";
+"cpu_dump_ms", "total_ms", "memory_left_out"}.
+memory: allocations, and state of POS itself (kind blob); the largest 4096 of a
+session, memory_left_out counts the others. handles: contexts, streams, modules
+and so on; bytes is what making them again takes. stored: written for this image;
+reused: stored bytes of earlier images.)";
 
 inline constexpr char kImagesVerify[] =
     R"(Exit status 0 when the image is whole.
@@ -140,6 +158,49 @@ inline constexpr char kImagesRemove[] = R"(Example:
   pos-cli images rm IMAGE
 
 JSON: {"image"}.)";
+
+inline constexpr char kImagesDiff[] =
+    R"(Memory is compared place by place, without reading it. Images of different
+stores, or of different chunk sizes, cannot be compared.
+
+Example:
+  pos-cli images diff IMAGE-1 IMAGE-2
+
+JSON: {"image_a", "image_b", "same_bytes", "changed_bytes", "only_a_bytes",
+"only_b_bytes", "differences"}. differences: in words, of what is not memory.)";
+
+inline constexpr char kImagesGc[] =
+    R"(posd does this by itself after `images rm` and at its start. It is for root, or
+for who runs posd.
+
+Example:
+  pos-cli images gc
+
+JSON: {"removed_images", "removed_packs", "freed_bytes", "held_back"}. held_back:
+null, or why nothing but removed images was freed.)";
+
+inline constexpr char kImagesExport[] =
+    R"(The file holds all that the image needs, also chunks that it shares with others.
+It appears when it is complete. With - the image goes to standard output, and
+what the command says to standard error.
+
+Example:
+  pos-cli images export IMAGE train.posimage
+  pos-cli images export IMAGE - | ssh other pos-cli images import -
+
+JSON: {"image", "file", "bytes"}.)";
+
+inline constexpr char kImagesImport[] =
+    R"(The image gets a new name, and is there once all of it was read and checked.
+Users import what was exported as theirs by this posd, or by one with the same
+key (option ckpt.export_key_file); root imports any file, and so has to know
+where it comes from: its processes are restored as it says.
+
+Example:
+  pos-cli images import train.posimage
+
+JSON: {"image", "job", "source", "bytes", "stored_bytes"}. source: the image's
+name where it was exported.)";
 
 }  // namespace pos::cli::help
 

@@ -28,6 +28,14 @@ Json Error(const Status& status) {
           {"hint", OrNull(status.hint())}};
 }
 
+Json SeriesOf(const v1::Series& series) {
+  return {{"every_ms", series.every_ms()},
+          {"keep", series.keep() == 0 ? Json() : Json(series.keep())},
+          {"next_at", series.next_at()},
+          {"last_image", OrNull(series.last_image())},
+          {"last_error", OrNull(series.last_error())}};
+}
+
 Json JobJson(const v1::Job& job) {
   Json sessions = Json::array();
   for (const v1::Session& session : job.sessions()) {
@@ -43,7 +51,8 @@ Json JobJson(const v1::Job& job) {
           {"state", std::string(StateName(job.state()))},
           {"exit_code", job.has_exit_code() ? Json(job.exit_code()) : Json()},
           {"devices", std::move(devices)},
-          {"sessions", std::move(sessions)}};
+          {"sessions", std::move(sessions)},
+          {"series", job.has_series() ? SeriesOf(job.series()) : Json()}};
 }
 
 }  // namespace
@@ -200,6 +209,48 @@ std::string VerifyJson(const std::string& image, const v1::VerifyResult& result,
 
 std::string RemovedJson(const std::string& image) {
   return Dump({{"image", image}});
+}
+
+std::string DiffJson(const v1::DiffImagesRequest& request,
+                     const v1::DiffImagesReply& reply) {
+  Json differences = Json::array();
+  for (const std::string& text : reply.differences()) {
+    differences.push_back(text);
+  }
+  return Dump({{"image_a", request.image_a()},
+               {"image_b", request.image_b()},
+               {"same_bytes", reply.same_bytes()},
+               {"changed_bytes", reply.changed_bytes()},
+               {"only_a_bytes", reply.only_a_bytes()},
+               {"only_b_bytes", reply.only_b_bytes()},
+               {"differences", std::move(differences)}});
+}
+
+std::string ToJson(const v1::CollectGarbageReply& reply) {
+  return Dump({{"removed_images", reply.removed_images()},
+               {"removed_packs", reply.removed_packs()},
+               {"freed_bytes", reply.freed_bytes()},
+               {"held_back", OrNull(reply.held_back())}});
+}
+
+std::string ExportedJson(const std::string& image, const std::string& file,
+                         const v1::ExportResult& result) {
+  return Dump({{"image", image}, {"file", file}, {"bytes", result.bytes()}});
+}
+
+std::string ToJson(const v1::ImportResult& result) {
+  return Dump({{"image", result.image()},
+               {"job", OrNull(result.job())},
+               {"source", OrNull(result.source())},
+               {"bytes", result.bytes()},
+               {"stored_bytes", result.stored_bytes()}});
+}
+
+std::string SeriesJson(const v1::SetSeriesRequest& request) {
+  const bool on = request.every_ms() != 0;
+  return Dump({{"job", request.job()},
+               {"every_ms", on ? Json(request.every_ms()) : Json()},
+               {"keep", request.keep() == 0 ? Json() : Json(request.keep())}});
 }
 
 }  // namespace pos::cli

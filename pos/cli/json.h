@@ -38,6 +38,14 @@ namespace pos::cli {
                                      const v1::VerifyResult& result,
                                      const Status& status);
 [[nodiscard]] std::string RemovedJson(const std::string& image);
+[[nodiscard]] std::string DiffJson(const v1::DiffImagesRequest& request,
+                                   const v1::DiffImagesReply& reply);
+[[nodiscard]] std::string ToJson(const v1::CollectGarbageReply& reply);
+[[nodiscard]] std::string ExportedJson(const std::string& image,
+                                       const std::string& file,
+                                       const v1::ExportResult& result);
+[[nodiscard]] std::string ToJson(const v1::ImportResult& result);
+[[nodiscard]] std::string SeriesJson(const v1::SetSeriesRequest& request);
 
 // "running", "in-doubt", …; "unknown" for a state of a newer posd's.
 [[nodiscard]] std::string_view StateName(v1::JobState state);

@@ -8,6 +8,7 @@
 #include <memory>
 #include <utility>
 
+#include "conf/units.h"
 #include "pos/base/version.h"
 #include "pos/cli/help.h"
 #include "pos/daemon/socket_file.h"
@@ -56,9 +57,11 @@ struct Parser {
   void AddJobCommands();
   void AddCheckpointCommands();
   void AddImageCommands();
+  void AddTrace(CLI::App* command);
 
   Options* const options;
   std::string files = "truncate";
+  std::string every;
   CLI::App app{"Runs CUDA programs under POS and checkpoints them.", "pos-cli"};
   CLI::App* run = nullptr;
 };
@@ -117,6 +120,21 @@ void Parser::AddCheckpointCommands() {
                        "End the job once the image is complete");
   checkpoint->add_option("--tag", options->tag, "A word to know the image by")
       ->type_name("T");
+  checkpoint
+      ->add_option("--every", every,
+                   "Let posd write one each time this has passed, such as 30m; "
+                   "0: no more")
+      ->type_name("TIME")
+      ->excludes("--stop")
+      ->excludes("--tag");
+  checkpoint
+      ->add_option("--keep", options->keep,
+                   "Of the images that --every makes, keep the last N only "
+                   "(default: all)")
+      ->type_name("N")
+      ->needs("--every")
+      ->check(CLI::Range(1u, 1000000u));
+  AddTrace(checkpoint);
 
   CLI::App* const restore =
       AddWithTarget(&app, Command::kRestore, "restore", "IMAGE",
@@ -140,6 +158,15 @@ void Parser::AddCheckpointCommands() {
                    "continue on copies (copy=DIR; default DIR: IMAGE-files)")
       ->type_name("truncate|keep|copy")
       ->capture_default_str();
+  AddTrace(restore);
+}
+
+void Parser::AddTrace(CLI::App* command) {
+  command
+      ->add_option("--trace", options->trace,
+                   "Write what took how long, for chrome://tracing or "
+                   "ui.perfetto.dev")
+      ->type_name("FILE");
 }
 
 void Parser::AddImageCommands() {
@@ -155,6 +182,26 @@ void Parser::AddImageCommands() {
                 help::kImagesVerify);
   AddWithTarget(images, Command::kImagesRemove, "rm", "IMAGE",
                 "Remove an image", help::kImagesRemove);
+  CLI::App* const diff =
+      AddWithTarget(images, Command::kImagesDiff, "diff", "A",
+                    "Compare two images", help::kImagesDiff);
+  diff->add_option("B", options->target_b, "Name of the other image")
+      ->required()
+      ->type_name("");
+  CLI::App* const exported =
+      AddWithTarget(images, Command::kImagesExport, "export", "IMAGE",
+                    "Write an image to one file", help::kImagesExport);
+  exported->add_option("FILE", options->file, "The file; -: standard output")
+      ->required()
+      ->type_name("");
+  CLI::App* const imported =
+      Add(images, Command::kImagesImport, "import",
+          "Take an exported image into the store", help::kImagesImport);
+  imported->add_option("FILE", options->file, "The file; -: standard input")
+      ->required()
+      ->type_name("");
+  Add(images, Command::kImagesGc, "gc",
+      "Give back the space of what no image needs", help::kImagesGc);
 }
 
 // The innermost command that was named.
@@ -228,6 +275,22 @@ Status ParseFiles(const std::string& text, Options* options) {
   return {};
 }
 
+Status ParseEvery(const std::string& text, Options* options) {
+  if (text.empty()) return {};
+  constexpr std::uint64_t kMostMs = 366ull * 24 * 3600 * 1000;
+  const std::optional<std::uint64_t> ms =
+      text == "0" ? 0 : conf::ParseTimeMs(text);
+  if (!ms || *ms > kMostMs) {
+    return Invalid("--every " + text + " is not a time",
+                   "write a whole number and ms, s, m, h or d: --every 30m");
+  }
+  options->every_ms = ms;
+  if (*ms != 0 && !options->trace.empty()) {
+    return Invalid("--trace is for a checkpoint that is made now");
+  }
+  return {};
+}
+
 void ChooseSocket(Options* options) {
   if (!options->socket.empty()) return;
   const char* const from_environment = std::getenv("POS_SOCKET");
@@ -242,6 +305,7 @@ Status Finish(const Parser& parser, bool has_dashes,
   if (options->command == Command::kRestore) {
     POS_RETURN_IF_ERROR(ParseFiles(parser.files, options));
   }
+  POS_RETURN_IF_ERROR(ParseEvery(parser.every, options));
   const bool run = options->command == Command::kRun;
   if (has_dashes && !run) {
     return Invalid("only `pos-cli run` takes a command after --",

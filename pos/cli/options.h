@@ -6,6 +6,7 @@
 #ifndef POS_CLI_OPTIONS_H_
 #define POS_CLI_OPTIONS_H_
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -28,6 +29,10 @@ enum class Command {
   kImagesShow,
   kImagesVerify,
   kImagesRemove,
+  kImagesDiff,
+  kImagesGc,
+  kImagesExport,
+  kImagesImport,
 };
 
 enum class FilePolicy { kTruncate, kKeep, kCopy };
@@ -38,7 +43,9 @@ struct Options {
   std::string socket;
   bool json = false;
 
-  std::string target;  // JOB or IMAGE
+  std::string target;    // JOB or IMAGE
+  std::string target_b;  // images diff: the other IMAGE
+  std::string file;      // images export, import; "-": a standard stream
   std::string name;    // run, restore
   std::string device;  // run: "0,1"; restore: "0:1,1:0"
   bool detach = false;
@@ -48,6 +55,9 @@ struct Options {
   bool stop = false;
   std::string tag;
   bool lazy = false;
+  std::optional<std::uint64_t> every_ms;  // checkpoint --every; 0: no more
+  std::uint32_t keep = 0;                 // of those; 0: all
+  std::string trace;                      // file; empty: none
   FilePolicy files = FilePolicy::kTruncate;
   std::string copy_directory;  // absolute; only with kCopy
 };

@@ -94,6 +94,26 @@ std::string ShowError(const Status& status) {
   return text;
 }
 
+namespace {
+
+std::string SeriesLine(const v1::Job& job, std::uint64_t now_ms) {
+  const v1::Series& series = job.series();
+  const std::uint64_t left_ms =
+      series.next_at() > now_ms ? series.next_at() - now_ms : 0;
+  std::string text = Printable(job.job()) + ": a checkpoint every " +
+                     FormatDuration(series.every_ms() * 1000) + ", next in " +
+                     FormatDuration(left_ms * 1000);
+  if (!series.last_image().empty()) {
+    text += ", last " + Printable(series.last_image());
+  }
+  if (!series.last_error().empty()) {
+    text += "; the last one failed: " + Printable(series.last_error());
+  }
+  return text + "\n";
+}
+
+}  // namespace
+
 std::string Show(const v1::PsReply& reply, std::uint64_t now_ms, bool owners) {
   std::vector<Table::Column> columns = {{"JOB"}};
   if (owners) columns.push_back({"USER"});
@@ -127,6 +147,9 @@ std::string Show(const v1::PsReply& reply, std::uint64_t now_ms, bool owners) {
   if (ended > kShownEndedJobs) {
     text += std::to_string(ended - kShownEndedJobs) +
             " more have ended (--json lists all)\n";
+  }
+  for (const v1::Job* job : Ordered(reply)) {
+    if (job->has_series()) text += SeriesLine(*job, now_ms);
   }
   return text;
 }
@@ -234,6 +257,48 @@ std::string ShowVerified(const std::string& image,
     text += "  and " + std::to_string(result.problems() - shown) + " more\n";
   }
   return text;
+}
+
+std::string Show(const v1::DiffImagesReply& reply) {
+  std::string text = Line("same", FormatBytes(reply.same_bytes()));
+  text += Line("changed", FormatBytes(reply.changed_bytes()));
+  text += Line("only in A", FormatBytes(reply.only_a_bytes()));
+  text += Line("only in B", FormatBytes(reply.only_b_bytes()));
+  for (const std::string& difference : reply.differences()) {
+    text += Printable(difference) + "\n";
+  }
+  return text;
+}
+
+std::string Show(const v1::CollectGarbageReply& reply) {
+  std::string text = FormatBytes(reply.freed_bytes()) +
+                     " freed: " + std::to_string(reply.removed_images()) +
+                     " removed images, " +
+                     std::to_string(reply.removed_packs()) + " packs\n";
+  if (!reply.held_back().empty()) {
+    text += "nothing else was touched: " + Printable(reply.held_back()) + "\n";
+  }
+  return text;
+}
+
+std::string Show(const v1::ImportResult& result) {
+  std::string text = Line("image", Printable(result.image()));
+  text += Line("job", Printable(result.job()));
+  text += Line("exported as", Printable(result.source()));
+  text += Line("read", FormatBytes(result.bytes()));
+  text += Line("written", FormatBytes(result.stored_bytes()));
+  return text;
+}
+
+std::string ShowSeries(const v1::SetSeriesRequest& request) {
+  const std::string job = Printable(request.job());
+  if (request.every_ms() == 0) return job + ": no periodic checkpoints\n";
+  return job + ": a checkpoint every " +
+         FormatDuration(request.every_ms() * 1000) +
+         (request.keep() == 0
+              ? std::string()
+              : ", the last " + std::to_string(request.keep()) + " are kept") +
+         "\n";
 }
 
 }  // namespace pos::cli

@@ -14,6 +14,8 @@
 
 namespace pos::cli {
 
+// Of a table in an image's description, Show has this many rows.
+inline constexpr std::size_t kShownTableRows = 20;
 // Of the jobs that ended, Show lists this many and counts the others.
 inline constexpr std::size_t kShownEndedJobs = 10;
 
@@ -32,6 +34,10 @@ inline constexpr std::size_t kShownEndedJobs = 10;
 [[nodiscard]] std::string Show(const v1::ListImagesReply& reply);
 [[nodiscard]] std::string ShowVerified(const std::string& image,
                                        const v1::VerifyResult& result);
+[[nodiscard]] std::string Show(const v1::DiffImagesReply& reply);
+[[nodiscard]] std::string Show(const v1::CollectGarbageReply& reply);
+[[nodiscard]] std::string Show(const v1::ImportResult& result);
+[[nodiscard]] std::string ShowSeries(const v1::SetSeriesRequest& request);
 // posd's JSON object as aligned lines. kProto when it is none.
 [[nodiscard]] Result<std::string> Show(const v1::ShowImageReply& reply);
 

@@ -47,7 +47,9 @@ std::string RenderTable(const Json& rows) {
         {name, value.is_number() ? Table::Align::kRight : Table::Align::kLeft});
   }
   Table table(columns);
+  std::size_t shown = 0;
   for (const Json& row : rows) {
+    if (shown++ == kShownTableRows) break;
     std::vector<std::string> cells;
     for (const Table::Column& column : columns) {
       const auto cell = row.find(column.title);
@@ -55,7 +57,12 @@ std::string RenderTable(const Json& rows) {
     }
     table.AddRow(std::move(cells));
   }
-  return table.Render();
+  std::string text = table.Render();
+  if (rows.size() > kShownTableRows) {
+    text += "and " + std::to_string(rows.size() - kShownTableRows) +
+            " more (--json has all)\n";
+  }
+  return text;
 }
 
 std::string Words(const Json& array) {

@@ -25,11 +25,13 @@ CheckpointRun::CheckpointRun(Supervisor* supervisor, std::shared_ptr<Job> job,
       job_(std::move(job)),
       request_(std::move(request)),
       progress_(std::move(progress)),
-      started_ns_(MonotonicNs()) {}
+      started_ns_(MonotonicNs()),
+      trace_(started_ns_) {}
 
 Status CheckpointRun::Report(const std::string& phase, std::uint64_t done_bytes,
                              std::uint64_t total_bytes) {
   shown_.set_phase(phase);
+  trace_.Phase(phase);
   shown_.set_done_bytes(done_bytes);
   shown_.set_total_bytes(total_bytes);
   return Cancelled() ? Aborted("the checkpoint was cancelled") : Status();
@@ -78,6 +80,8 @@ Status CheckpointRun::CallRunner(Member* member,
                                  std::span<const int> fds,
                                  std::uint64_t timeout_ms,
                                  runner::FromRunner* reply) {
+  const auto span =
+      trace_.Begin(RunnerRequestName(request), member->session.record.session);
   POS_ASSIGN_OR_RETURN(RunnerPeer::Message message,
                        member->session.runner->Call(request, fds, timeout_ms));
   if (reply != nullptr) *reply = std::move(message.body);

@@ -33,6 +33,7 @@
 #include "ckpt/store/draft.h"
 #include "ckpt/store/store.h"
 #include "pos/daemon/supervisor.h"
+#include "pos/daemon/trace_recorder.h"
 
 namespace pos {
 
@@ -41,6 +42,8 @@ class CheckpointRun {
   CheckpointRun(Supervisor* supervisor, std::shared_ptr<Job> job,
                 v1::CheckpointRequest request, ProgressFunction progress);
 
+  // Before Run: the image is one of this series.
+  void SetSeries(const std::string& series) { series_ = series; }
   Result<v1::CheckpointResult> Run();
 
  private:
@@ -141,11 +144,14 @@ class CheckpointRun {
   bool dump_failed_ = false;  // the Dump request has been answered
   std::future<Result<job::Reply>> dump_;
   job::Dumped dumped_;
+  std::uint64_t dump_asked_ns_ = 0;
   std::uint64_t frozen_us_ = 0;  // from the Dump request on
   std::uint64_t gate_closed_ns_ = 0;
   std::uint64_t gate_opened_ns_ = 0;
   std::uint32_t attempts_ = 0;   // to bring the job to rest
   std::uint64_t failed_ns_ = 0;  // that it stood still in those that failed
+  std::string series_;
+  TraceRecorder trace_;
 };
 
 }  // namespace pos

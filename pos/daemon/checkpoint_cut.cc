@@ -123,6 +123,7 @@ Status CheckpointRun::Dump() {
   };
   const Deadline until = Deadline::AfterMs(tunables_.criu_dump_ms + kJobMs);
   frozen_ = job_->WaitFrozen(until, [&] { return answered() || Cancelled(); });
+  dump_asked_ns_ = asked_ns;
   frozen_us_ = (MonotonicNs() - asked_ns) / 1000;
   if (frozen_) return {};
   if (answered()) {
@@ -143,6 +144,7 @@ Status CheckpointRun::ResumeTree(job::Verdict::Kind kind) {
   Result<job::Reply> reply = dump_.get();
   POS_RETURN_IF_ERROR(reply.status());
   dumped_ = reply->dumped();
+  trace_.Add("CRIU", 0, dump_asked_ns_, dump_asked_ns_ + CpuDumpUs() * 1000);
   return {};
 }
 

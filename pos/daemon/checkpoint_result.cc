@@ -37,6 +37,9 @@ void CheckpointRun::FillManifest() {
         std::max<std::uint64_t>(manifest_.totals.rounds, member.saved.rounds());
     AttachSession(i, member.session.record, member.quiesced, &manifest_);
   }
+  if (!series_.empty()) {
+    manifest_.attachments.push_back({ckpt::kSeriesAttachment, series_});
+  }
   manifest_.totals.unforeseen_chunks = unforeseen_;
   manifest_.totals.cpu_dump_ns = (earlier_cpu_us_ + CpuDumpUs()) * 1000;
   if (gate_opened_ns_ != 0) {
@@ -76,6 +79,11 @@ v1::CheckpointResult CheckpointRun::MakeResult() const {
   result.set_digest_us(digest_ns / 1000);
   result.set_attempts(attempts_);
   result.set_attempts_stall_us(failed_ns_ / 1000);
+  if (request_.trace()) {
+    for (v1::TraceEvent& event : trace_.Events()) {
+      *result.add_trace() = std::move(event);
+    }
+  }
   return result;
 }
 

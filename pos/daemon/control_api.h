@@ -60,6 +60,20 @@ class ControlApi {
       const ProgressFunction& progress) = 0;
   virtual Status RemoveImage(const Caller& caller,
                              const std::string& image) = 0;
+  virtual Result<v1::DiffImagesReply> DiffImages(
+      const Caller& caller, const v1::DiffImagesRequest& request) = 0;
+  // Until it is done or `cancelled` returns true (kAborted).
+  virtual Result<v1::CollectGarbageReply> CollectGarbage(
+      const Caller& caller, const std::function<bool()>& cancelled) = 0;
+  // Through stdio.out, resp. stdio.in, which have to be pipes.
+  virtual Result<v1::ExportResult> ExportImage(
+      const Caller& caller, const v1::ExportImageRequest& request,
+      StdioFds stdio, const ProgressFunction& progress) = 0;
+  virtual Result<v1::ImportResult> ImportImage(
+      const Caller& caller, const v1::ImportImageRequest& request,
+      StdioFds stdio, const ProgressFunction& progress) = 0;
+  virtual Status SetSeries(const Caller& caller,
+                           const v1::SetSeriesRequest& request) = 0;
 };
 
 }  // namespace pos

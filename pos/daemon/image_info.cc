@@ -35,11 +35,6 @@ std::string Name(std::size_t number) {
   return "session." + std::to_string(number);
 }
 
-// Paths and arguments are bytes; what is no UTF-8 is shown with replacements.
-std::string Dump(const Json& j) {
-  return j.dump(1, ' ', false, Json::error_handler_t::replace);
-}
-
 }  // namespace
 
 void FillJobInfo(const JobRecord& record, const std::string& criu_dir,
@@ -139,64 +134,6 @@ Result<SessionAttachment> ReadSession(std::size_t number,
   }
   return Corrupt("image: nothing is known of session " +
                  std::to_string(number));
-}
-
-std::string ManifestJson(const ckpt::Manifest& m) {
-  Json sessions = Json::array();
-  for (const ckpt::SessionRecord& s : m.sessions) {
-    sessions.push_back({{"session", s.name},
-                        {"ns_pid", s.client_ns_pid},
-                        {"live_bytes", s.live_bytes},
-                        {"chunks", s.chunks},
-                        {"zero_bytes", s.zero_bytes},
-                        {"stored_bytes", s.own_stored_bytes}});
-  }
-  Json devices = Json::array();
-  for (const ckpt::DeviceRecord& d : m.devices) {
-    devices.push_back({{"device", std::to_string(d.ordinal)},
-                       {"kind", d.kind},
-                       {"name", d.name},
-                       {"architecture", d.architecture},
-                       {"multiprocessors", d.multiprocessors},
-                       {"memory_bytes", d.memory_bytes},
-                       {"driver", d.driver}});
-  }
-  Json files = Json::array();
-  for (const ckpt::OpenFileRecord& f : m.open_files) {
-    files.push_back({{"path", f.path}, {"bytes", f.bytes}});
-  }
-  const auto ms = [](std::uint64_t ns) {
-    return static_cast<double>(ns) / 1e6;
-  };
-  const Json j{{"image", m.image},
-               {"job", m.job.name},
-               {"created_at", m.created_ms},
-               {"mode", std::string(ckpt::CheckpointModeName(m.mode))},
-               {"reason", m.reason},
-               {"tag", m.tag.empty() ? Json() : Json(m.tag)},
-               {"uid", m.owner_uid},
-               {"argv", m.job.argv},
-               {"cwd", m.job.cwd},
-               {"ns_pid", m.job.root_ns_pid},
-               {"log_bytes", m.job.log_bytes},
-               {"host",
-                {{"name", m.host.host},
-                 {"kernel", m.host.kernel},
-                 {"machine", m.host.machine},
-                 {"cpu", m.host.cpu_model},
-                 {"pos", m.host.pos_version},
-                 {"criu", m.host.criu_version}}},
-               {"devices", std::move(devices)},
-               {"sessions", std::move(sessions)},
-               {"open_files", std::move(files)},
-               {"live_bytes", m.totals.live_bytes},
-               {"stored_bytes", m.totals.written_bytes},
-               {"reused_bytes", m.totals.reused_bytes},
-               {"chunks", m.totals.chunks},
-               {"stall_ms", ms(m.totals.stall_ns)},
-               {"cpu_dump_ms", ms(m.totals.cpu_dump_ns)},
-               {"total_ms", ms(m.totals.total_ns)}};
-  return Dump(j);
 }
 
 }  // namespace pos

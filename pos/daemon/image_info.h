@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "ckpt/format/manifest.h"
+#include "ckpt/store/image.h"
 #include "pos/base/status.h"
 #include "pos/daemon/device_table.h"
 #include "pos/daemon/job_record.h"
@@ -37,8 +38,8 @@ void AttachSession(std::size_t number, const SessionRecordEntry& record,
 Result<SessionAttachment> ReadSession(std::size_t number,
                                       const ckpt::Manifest& manifest);
 
-// The manifest as one JSON object.
-[[nodiscard]] std::string ManifestJson(const ckpt::Manifest& manifest);
+// A sealed image as one JSON object: the manifest, and what takes how much.
+[[nodiscard]] std::string ImageJson(const ckpt::ImageHandle& image);
 
 }  // namespace pos
 

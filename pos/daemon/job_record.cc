@@ -46,6 +46,14 @@ struct Bytes {
   std::string* text;
 };
 
+// Fields that records of earlier versions do not have.
+template <typename T>
+struct Later {
+  T* member;
+};
+template <typename T>
+Later(T*) -> Later<T>;
+
 // Every field, once: `visit(name, &member)`. Writer and reader follow from it.
 template <typename Visit>
 void VisitFields(SessionRecordEntry* s, const Visit& visit) {
@@ -79,6 +87,13 @@ void VisitFields(JobRecord* r, const Visit& visit) {
   visit("epoch", &r->epoch);
   visit("end_after_checkpoint", &r->end_after_checkpoint);
   visit("next_session", &r->next_session);
+  visit("series", Later{&r->series});
+  visit("series_every_ms", Later{&r->series_every_ms});
+  visit("series_keep", Later{&r->series_keep});
+  visit("series_mode", Later{&r->series_mode});
+  visit("series_next_at", Later{&r->series_next_at});
+  visit("series_last_image", Later{&r->series_last_image});
+  visit("series_last_error", Later{&r->series_last_error});
 }
 
 struct Writer {
@@ -90,6 +105,13 @@ struct Writer {
   void operator()(const char* name, Bytes bytes) const {
     (*json)[name] = Pack(*bytes.text);
   }
+  void operator()(const char* name, Later<std::string> later) const {
+    (*json)[name] = Pack(*later.member);
+  }
+  template <typename T>
+  void operator()(const char* name, Later<T> later) const {
+    (*json)[name] = *later.member;
+  }
 };
 
 struct Reader {
@@ -100,6 +122,15 @@ struct Reader {
   }
   void operator()(const char* name, Bytes bytes) const {
     *bytes.text = Unpack(json->at(name).get<std::string>());
+  }
+  void operator()(const char* name, Later<std::string> later) const {
+    if (json->contains(name)) {
+      *later.member = Unpack(json->at(name).get<std::string>());
+    }
+  }
+  template <typename T>
+  void operator()(const char* name, Later<T> later) const {
+    if (json->contains(name)) json->at(name).get_to(*later.member);
   }
 };
 

@@ -54,6 +54,14 @@ struct JobRecord {
   std::uint32_t epoch = 0;
   bool end_after_checkpoint = false;
   std::uint64_t next_session = 1;
+  // Periodic checkpoints; every_ms 0: none.
+  std::string series;  // marks their images
+  std::uint64_t series_every_ms = 0;
+  std::uint32_t series_keep = 0;  // 0: all
+  std::string series_mode;
+  std::uint64_t series_next_at = 0;  // milliseconds since the epoch
+  std::string series_last_image;
+  std::string series_last_error;
 
   [[nodiscard]] bool alive() const {
     return state != "exited" && state != "failed" && state != "stopped";

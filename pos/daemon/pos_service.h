@@ -165,6 +165,53 @@ class PosService final : public v1::Pos::Service {
       return api_->RemoveImage(caller, request->image());
     });
   }
+  grpc::Status DiffImages(grpc::ServerContext* context,
+                          const v1::DiffImagesRequest* request,
+                          v1::DiffImagesReply* reply) override {
+    return Answer(context, reply, [&](const Caller& caller) {
+      return api_->DiffImages(caller, *request);
+    });
+  }
+  grpc::Status CollectGarbage(grpc::ServerContext* context,
+                              const v1::CollectGarbageRequest* /*request*/,
+                              v1::CollectGarbageReply* reply) override {
+    return Answer(context, reply, [&](const Caller& caller) {
+      return api_->CollectGarbage(caller, Cancelled(context));
+    });
+  }
+  grpc::Status ExportImage(
+      grpc::ServerContext* context, const v1::ExportImageRequest* request,
+      grpc::ServerWriter<v1::ExportImageReply>* writer) override {
+    return Stream(
+        context, writer,
+        [&](const Caller& caller,
+            const ProgressFunction& progress) -> Result<v1::ExportResult> {
+          POS_ASSIGN_OR_RETURN(StdioFds stdio,
+                               TakeStdio(offers_, caller, request->ticket()));
+          return api_->ExportImage(caller, *request, std::move(stdio),
+                                   progress);
+        });
+  }
+  grpc::Status ImportImage(
+      grpc::ServerContext* context, const v1::ImportImageRequest* request,
+      grpc::ServerWriter<v1::ImportImageReply>* writer) override {
+    return Stream(
+        context, writer,
+        [&](const Caller& caller,
+            const ProgressFunction& progress) -> Result<v1::ImportResult> {
+          POS_ASSIGN_OR_RETURN(StdioFds stdio,
+                               TakeStdio(offers_, caller, request->ticket()));
+          return api_->ImportImage(caller, *request, std::move(stdio),
+                                   progress);
+        });
+  }
+  grpc::Status SetSeries(grpc::ServerContext* context,
+                         const v1::SetSeriesRequest* request,
+                         v1::SetSeriesReply* /*reply*/) override {
+    return Guard(context, [&](const Caller& caller) {
+      return api_->SetSeries(caller, *request);
+    });
+  }
 
  private:
   static constexpr std::uint64_t kProgressGapMs = 50;

@@ -44,7 +44,8 @@ RestoreRun::RestoreRun(Supervisor* supervisor, Caller caller,
       caller_(std::move(caller)),
       request_(std::move(request)),
       progress_(std::move(progress)),
-      started_ns_(MonotonicNs()) {}
+      started_ns_(MonotonicNs()),
+      trace_(started_ns_) {}
 
 Status RestoreRun::Report(const std::string& phase, std::uint64_t done_bytes,
                           std::uint64_t total_bytes) {
@@ -52,6 +53,7 @@ Status RestoreRun::Report(const std::string& phase, std::uint64_t done_bytes,
   progress.set_phase(phase);
   progress.set_done_bytes(done_bytes);
   progress.set_total_bytes(total_bytes);
+  if (phase != "restore") trace_.Phase(phase);  // that is part of "load"
   if (!progress_(progress) || supervisor_->ending()) cancelled_ = true;
   return cancelled_ ? Aborted("the restore was cancelled") : Status();
 }
@@ -82,6 +84,11 @@ Result<v1::RestoreResult> RestoreRun::Run() {
   result.set_lazy(request_.lazy());
   result.set_restore_us((admitted_ns_ - started_ns_) / 1000);
   result.set_loaded_us((loaded_ns_ - started_ns_) / 1000);
+  if (request_.trace()) {
+    for (v1::TraceEvent& event : trace_.Events()) {
+      *result.add_trace() = std::move(event);
+    }
+  }
   return result;
 }
 
@@ -273,6 +280,7 @@ Status RestoreRun::LoadMember(std::size_t number, Member* member) {
     load->add_packs(id.bytes.data(), id.bytes.size());
     fds.push_back(fd.get());
   }
+  const auto span = trace_.Begin("load", member->session.record.session);
   return runner->Call(request, fds, kLoadMs)
       .status()
       .WithContext("image " + manifest.image + ", session " +
@@ -303,6 +311,7 @@ Status RestoreRun::StartTree() {
     fds.push_back(member.host_file.get());
     file->set_fd(static_cast<std::uint32_t>(fds.size()));
   }
+  const auto span = trace_.Begin("CRIU", 0);
   POS_RETURN_IF_ERROR(supervisor_->StartPosJob(job_, config, fds));
   tree_started_ = true;
   const Deadline until = Deadline::AfterMs(tunables_.criu_restore_ms + kJobMs);

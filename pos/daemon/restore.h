@@ -21,6 +21,7 @@
 #include "ckpt/store/image.h"
 #include "pos/daemon/image_info.h"
 #include "pos/daemon/supervisor.h"
+#include "pos/daemon/trace_recorder.h"
 
 namespace pos {
 
@@ -68,6 +69,7 @@ class RestoreRun {
   bool tree_started_ = false;  // there is a pos-job
   bool cancelled_ = false;
   bool continues_ = false;  // an ended job's log
+  TraceRecorder trace_;
 };
 
 }  // namespace pos

@@ -62,6 +62,7 @@ SupervisorOptions OptionsOf(const conf::Config& config,
   o.ring_bytes = config.ring_bytes();
   o.staging_bytes = config.staging_bytes();
   o.chunk_bytes = static_cast<std::uint32_t>(config.ckpt_chunk_bytes());
+  o.export_key_file = config.ckpt_export_key_file();
   o.tunables = TunablesOf(config);
   return o;
 }

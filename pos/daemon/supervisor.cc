@@ -28,6 +28,7 @@ Supervisor::Supervisor(SupervisorOptions options)
 
 Supervisor::~Supervisor() {
   leaving_.store(true);
+  StopSeries();
   if (tasks_ != nullptr) tasks_->Stop();
   if (runners_ != nullptr) runners_->Close();
   std::map<std::string, JobPtr> jobs;
@@ -83,6 +84,7 @@ Status Supervisor::ListenForAttaches() {
 Status Supervisor::Start() {
   POS_RETURN_IF_ERROR(MakeDirectories());
   POS_RETURN_IF_ERROR(InstallShim());
+  POS_RETURN_IF_ERROR(ExportKey().status());  // said now, not when needed
   ckpt::StoreOptions store_options;
   store_options.chunk_bytes = options_.chunk_bytes;
   POS_ASSIGN_OR_RETURN(
@@ -113,7 +115,9 @@ Status Supervisor::Start() {
   Recover();
   CollectGarbage();
   runners_->KeepWarm();
-  return ListenForAttaches();
+  POS_RETURN_IF_ERROR(ListenForAttaches());
+  StartSeries();
+  return {};
 }
 
 void Supervisor::EndJobs() {
@@ -144,6 +148,7 @@ void Supervisor::Shutdown(bool keep_jobs) {
     shutting_down_ = true;
     for (const auto& [name, job] : jobs_) jobs.push_back(job);
   }
+  StopSeries();
   if (attach_watch_ != 0) loop_->Remove(attach_watch_);
   if (keep_jobs) return;
   EndJobs();

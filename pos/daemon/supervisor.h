@@ -18,9 +18,11 @@
 #include <set>
 #include <span>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
+#include "ckpt/crypt/secret.h"
 #include "ckpt/store/store.h"
 #include "pos/base/mutex.h"
 #include "pos/daemon/control_api.h"
@@ -69,6 +71,7 @@ struct SupervisorOptions {
   std::uint64_t staging_bytes = 32u << 20;
   std::uint32_t chunk_bytes = 2u << 20;
   std::size_t ended_jobs = 100;  // remembered
+  std::string export_key_file;   // empty: exports are for this store alone
   SupervisorTunables tunables;
 };
 
@@ -121,6 +124,18 @@ class Supervisor : public ControlApi {
       const Caller& caller, const std::string& image,
       const ProgressFunction& progress) override;
   Status RemoveImage(const Caller& caller, const std::string& image) override;
+  Result<v1::DiffImagesReply> DiffImages(
+      const Caller& caller, const v1::DiffImagesRequest& request) override;
+  Result<v1::CollectGarbageReply> CollectGarbage(
+      const Caller& caller, const std::function<bool()>& cancelled) override;
+  Result<v1::ExportResult> ExportImage(
+      const Caller& caller, const v1::ExportImageRequest& request,
+      StdioFds stdio, const ProgressFunction& progress) override;
+  Result<v1::ImportResult> ImportImage(
+      const Caller& caller, const v1::ImportImageRequest& request,
+      StdioFds stdio, const ProgressFunction& progress) override;
+  Status SetSeries(const Caller& caller,
+                   const v1::SetSeriesRequest& request) override;
 
  private:
   friend class CheckpointRun;
@@ -254,9 +269,22 @@ class Supervisor : public ControlApi {
   // Images.
   // In the background: frees what removed images and cut-off checkpoints took.
   void CollectGarbage() POS_EXCLUDES(mu_);
+  // May do what root may: root, and who runs posd.
+  [[nodiscard]] static bool IsMaster(const Caller& caller);
+  // The key that exports are known again by, if one is configured.
+  Result<std::optional<ckpt::Secret>> ExportKey() const;
   Result<ckpt::ImageSummary> FindImage(const Caller& caller,
                                        const std::string& image);
   Result<std::string> Criu() const;
+
+  // Periodic checkpoints: supervisor_series.cc.
+  void StartSeries();
+  void StopSeries() POS_EXCLUDES(mu_);
+  // Of the thread that waits for the next one.
+  void RunSeries() POS_EXCLUDES(mu_);
+  // Begins what is due; when to look again (milliseconds from now).
+  std::uint64_t BeginDueSeries() POS_EXCLUDES(mu_);
+  void CheckpointOfSeries(const JobPtr& job) POS_EXCLUDES(mu_);
 
   [[nodiscard]] SupervisorTunables tunables() POS_EXCLUDES(mu_);
   // In EndJobs: operations should give up.
@@ -295,6 +323,12 @@ class Supervisor : public ControlApi {
   bool shutting_down_ POS_GUARDED_BY(mu_) = false;
   bool garbage_wanted_ POS_GUARDED_BY(mu_) = false;
   bool garbage_running_ POS_GUARDED_BY(mu_) = false;
+  std::set<std::string> series_running_ POS_GUARDED_BY(mu_);  // jobs
+  bool series_changed_ POS_GUARDED_BY(mu_) = false;
+  bool series_stop_ POS_GUARDED_BY(mu_) = false;
+  CondVar series_wake_;
+  std::unique_ptr<TaskPool> series_tasks_;
+  std::thread series_thread_;
 };
 
 void FillWindow(const v1::WindowSize& from, job::WindowSize* to);

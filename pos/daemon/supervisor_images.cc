@@ -79,9 +79,10 @@ Result<v1::ListImagesReply> Supervisor::ListImages(const Caller& caller) {
 Result<v1::ShowImageReply> Supervisor::ShowImage(const Caller& caller,
                                                  const std::string& image) {
   POS_RETURN_IF_ERROR(FindImage(caller, image).status());
-  POS_ASSIGN_OR_RETURN(const ckpt::Manifest manifest, store_->Show(image));
+  POS_ASSIGN_OR_RETURN(const std::unique_ptr<ckpt::ImageHandle> handle,
+                       store_->OpenImage(image, "images show"));
   v1::ShowImageReply reply;
-  reply.set_json(ManifestJson(manifest));
+  reply.set_json(ImageJson(*handle));
   return reply;
 }
 

@@ -305,6 +305,14 @@ Result<v1::PsReply> Supervisor::Ps(const Caller& caller,
     }
     out->set_command(command);
     out->set_message(record.message);
+    if (record.alive() && record.series_every_ms != 0) {
+      v1::Series* const series = out->mutable_series();
+      series->set_every_ms(record.series_every_ms);
+      series->set_keep(record.series_keep);
+      series->set_next_at(record.series_next_at);
+      series->set_last_image(record.series_last_image);
+      series->set_last_error(record.series_last_error);
+    }
     for (const JobSession& session : job->sessions()) {
       v1::Session* const s = out->add_sessions();
       s->set_session(std::to_string(session.record.session));

@@ -94,6 +94,17 @@ class Session {
   // Answers of pending calls go to the slots that they had.
   Status Load(std::span<const std::byte> state);
 
+  // While paused: every handle, what it is made from, and how many bytes making
+  // it again takes.
+  struct HandleUse {
+    const char* kind;  // "context", "module", …
+    HandleId handle;
+    HandleId parent;  // 0: none
+    std::uint64_t bytes;
+  };
+  void DescribeHandles(
+      const std::function<void(const HandleUse&)>& visit) const;
+
   // Any thread: stops what runs on the device; queued work fails.
   void CancelAll();
 

@@ -42,6 +42,7 @@ ORDER = [
     "pos/cuda_impl/device_sim",
     "pos/runner",
     "remoting/shim",
+    "ckpt/crypt",
     "ckpt/pack",
     "ckpt/store",
     "ckpt/engine",

@@ -43,6 +43,9 @@ TEST(Json, Ps) {
   session->set_pid(11);
   session->set_calls(1ull << 60);
   session->set_device_bytes(1ull << 40);
+  job->mutable_series()->set_every_ms(1000);
+  job->mutable_series()->set_next_at(5);
+  job->mutable_series()->set_last_error("BUSY: no");
   job = reply.add_jobs();
   job->set_job("b");
   job->set_state(v1::EXITED);
@@ -52,9 +55,42 @@ TEST(Json, Ps) {
       ToJson(reply),
       R"({"jobs":[{"job":"a","pid":10,"state":"running","exit_code":null,)"
       R"("devices":["0","1"],"sessions":[{"session":"1","pid":11,)"
-      R"("calls":1152921504606846976,"device_bytes":1099511627776}]},)"
+      R"("calls":1152921504606846976,"device_bytes":1099511627776}],)"
+      R"("series":{"every_ms":1000,"keep":null,"next_at":5,)"
+      R"("last_image":null,"last_error":"BUSY: no"}},)"
       R"({"job":"b","pid":null,"state":"exited","exit_code":0,)"
-      R"("devices":[],"sessions":[]}]})");
+      R"("devices":[],"sessions":[],"series":null}]})");
+}
+
+TEST(Json, ImageCommandsPrintWhatPosdSaid) {
+  v1::DiffImagesRequest request;
+  request.set_image_a("a");
+  request.set_image_b("b");
+  v1::DiffImagesReply diff;
+  diff.set_same_bytes(1);
+  diff.add_differences("job: x -> y");
+  EXPECT_EQ(DiffJson(request, diff),
+            R"({"image_a":"a","image_b":"b","same_bytes":1,"changed_bytes":0,)"
+            R"("only_a_bytes":0,"only_b_bytes":0,)"
+            R"("differences":["job: x -> y"]})");
+  v1::CollectGarbageReply gc;
+  gc.set_freed_bytes(7);
+  EXPECT_EQ(ToJson(gc),
+            R"({"removed_images":0,"removed_packs":0,"freed_bytes":7,)"
+            R"("held_back":null})");
+  v1::ExportResult exported;
+  exported.set_bytes(9);
+  EXPECT_EQ(ExportedJson("i", "-", exported),
+            R"({"image":"i","file":"-","bytes":9})");
+  v1::ImportResult imported;
+  imported.set_image("i");
+  imported.set_source("s");
+  EXPECT_EQ(ToJson(imported),
+            R"({"image":"i","job":null,"source":"s","bytes":0,)"
+            R"("stored_bytes":0})");
+  v1::SetSeriesRequest series;
+  series.set_job("j");
+  EXPECT_EQ(SeriesJson(series), R"({"job":"j","every_ms":null,"keep":null})");
 }
 
 TEST(Json, EveryStateHasItsName) {

@@ -43,6 +43,18 @@ TEST(ParseCommandLine, KnowsEveryCommand) {
   EXPECT_EQ(Parsed({"images", "show", "i"}).command, Command::kImagesShow);
   EXPECT_EQ(Parsed({"images", "verify", "i"}).command, Command::kImagesVerify);
   EXPECT_EQ(Parsed({"images", "rm", "i"}).command, Command::kImagesRemove);
+  EXPECT_EQ(Parsed({"images", "gc"}).command, Command::kImagesGc);
+  const Options diff = Parsed({"images", "diff", "a", "b"});
+  EXPECT_EQ(diff.command, Command::kImagesDiff);
+  EXPECT_EQ(diff.target, "a");
+  EXPECT_EQ(diff.target_b, "b");
+  const Options exported = Parsed({"images", "export", "i", "f"});
+  EXPECT_EQ(exported.command, Command::kImagesExport);
+  EXPECT_EQ(exported.target, "i");
+  EXPECT_EQ(exported.file, "f");
+  const Options imported = Parsed({"images", "import", "-"});
+  EXPECT_EQ(imported.command, Command::kImagesImport);
+  EXPECT_EQ(imported.file, "-");
 }
 
 TEST(ParseCommandLine, WhatFollowsTheDashesIsTheCommandAsItIs) {
@@ -137,13 +149,33 @@ TEST(ParseCommandLine, RefusesWhatItDoesNotKnow) {
   EXPECT_THAT(Refused({"ps", "--", "x"}).message(), HasSubstr("run"));
 }
 
+TEST(ParseCommandLine, EveryIsATime) {
+  EXPECT_EQ(Parsed({"checkpoint", "j"}).every_ms, std::nullopt);
+  EXPECT_EQ(Parsed({"checkpoint", "j", "--every", "30s"}).every_ms, 30000u);
+  EXPECT_EQ(Parsed({"checkpoint", "j", "--every", "0"}).every_ms, 0u);
+  EXPECT_EQ(Parsed({"checkpoint", "j", "--every", "2h", "--keep", "3"}).keep,
+            3u);
+  for (const char* text : {"soon", "-1s", "1.5h", "9999999d", "30"}) {
+    EXPECT_THAT(Refused({"checkpoint", "j", "--every", text}).message(),
+                HasSubstr("--every"));
+  }
+  EXPECT_FALSE(Refused({"checkpoint", "j", "--keep", "3"}).message().empty());
+  EXPECT_FALSE(Refused({"checkpoint", "j", "--every", "1m", "--stop"})
+                   .message()
+                   .empty());
+  EXPECT_FALSE(Refused({"checkpoint", "j", "--every", "1m", "--trace", "f"})
+                   .message()
+                   .empty());
+  EXPECT_EQ(Parsed({"checkpoint", "j", "--trace", "f"}).trace, "f");
+  EXPECT_EQ(Parsed({"restore", "i", "--trace", "f"}).trace, "f");
+}
+
 // Commands and options of later versions are not there yet.
 TEST(ParseCommandLine, PromisesNothingThatIsNotThere) {
   for (const Words& words :
        {Words{"top"}, Words{"trace", "j"}, Words{"migrate", "j"},
-        Words{"images", "gc"}, Words{"images", "export", "i"},
-        Words{"images", "diff", "i"}, Words{"run", "--host", "h:1", "--", "a"},
-        Words{"checkpoint", "j", "--every", "30s"}}) {
+        Words{"images", "export", "i"}, Words{"images", "diff", "i"},
+        Words{"run", "--host", "h:1", "--", "a"}}) {
     EXPECT_FALSE(Refused(words).message().empty());
   }
 }
@@ -154,7 +186,8 @@ TEST(ParseCommandLine, EveryHelpHasAnExample) {
         Words{"stop"}, Words{"devices"}, Words{"check"}, Words{"checkpoint"},
         Words{"restore"}, Words{"images"}, Words{"images", "ls"},
         Words{"images", "show"}, Words{"images", "verify"},
-        Words{"images", "rm"}}) {
+        Words{"images", "rm"}, Words{"images", "diff"}, Words{"images", "gc"},
+        Words{"images", "export"}, Words{"images", "import"}}) {
     Words asked = words;
     asked.push_back("--help");
     const Result<ParsedCommandLine> parsed = ParseCommandLine(asked);

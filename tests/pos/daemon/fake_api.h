@@ -50,6 +50,17 @@ class FakeApi final : public ControlApi {
                                          const ProgressFunction&)>
       verify_image;
   std::function<Status(const Caller&, const std::string&)> remove_image;
+  std::function<Result<v1::DiffImagesReply>(const Caller&)> diff_images;
+  std::function<Result<v1::CollectGarbageReply>(const Caller&,
+                                                const Cancelled&)>
+      collect_garbage;
+  std::function<Result<v1::ExportResult>(const Caller&, StdioFds,
+                                         const ProgressFunction&)>
+      export_image;
+  std::function<Result<v1::ImportResult>(const Caller&, StdioFds,
+                                         const ProgressFunction&)>
+      import_image;
+  std::function<Status(const Caller&)> set_series;
 
   // "Ps", "Wait train", …, in the order in which they came.
   std::vector<std::string> calls() const POS_EXCLUDES(mu_) {
@@ -153,6 +164,39 @@ class FakeApi final : public ControlApi {
   Status RemoveImage(const Caller& caller, const std::string& image) override {
     Note("RemoveImage " + image);
     return remove_image ? remove_image(caller, image) : Unexpected();
+  }
+  Result<v1::DiffImagesReply> DiffImages(
+      const Caller& caller, const v1::DiffImagesRequest& request) override {
+    Note("DiffImages " + request.image_a() + " " + request.image_b());
+    if (!diff_images) return Unexpected();
+    return diff_images(caller);
+  }
+  Result<v1::CollectGarbageReply> CollectGarbage(
+      const Caller& caller, const Cancelled& cancelled) override {
+    Note("CollectGarbage");
+    if (!collect_garbage) return Unexpected();
+    return collect_garbage(caller, cancelled);
+  }
+  Result<v1::ExportResult> ExportImage(
+      const Caller& caller, const v1::ExportImageRequest& request,
+      StdioFds stdio, const ProgressFunction& progress) override {
+    Note("ExportImage " + request.image());
+    if (!export_image) return Unexpected();
+    return export_image(caller, std::move(stdio), progress);
+  }
+  Result<v1::ImportResult> ImportImage(
+      const Caller& caller, const v1::ImportImageRequest& request,
+      StdioFds stdio, const ProgressFunction& progress) override {
+    Note("ImportImage " + std::to_string(request.total_bytes()));
+    if (!import_image) return Unexpected();
+    return import_image(caller, std::move(stdio), progress);
+  }
+  Status SetSeries(const Caller& caller,
+                   const v1::SetSeriesRequest& request) override {
+    Note("SetSeries " + request.job() + " " +
+         std::to_string(request.every_ms()) + " " +
+         std::to_string(request.keep()) + " " + request.mode());
+    return set_series ? set_series(caller) : Unexpected();
   }
 
  private:

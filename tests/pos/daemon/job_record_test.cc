@@ -42,6 +42,13 @@ JobRecord FullRecord() {
   r.epoch = 9;
   r.end_after_checkpoint = true;
   r.next_session = 4;
+  r.series = "s0";
+  r.series_every_ms = 1800000;
+  r.series_keep = 3;
+  r.series_mode = "auto";
+  r.series_next_at = 1'700'000'000'999;
+  r.series_last_image = "i1";
+  r.series_last_error = "BUSY: \xff";
   return r;
 }
 
@@ -52,6 +59,20 @@ TEST(JobRecord, IsReadAsItWasWritten) {
   const Result<JobRecord> empty = DecodeJobRecord(EncodeJobRecord({}));
   ASSERT_TRUE(empty.ok()) << empty.status().ToString();
   EXPECT_TRUE(*empty == JobRecord());
+}
+
+// Records of versions without periodic checkpoints are read as without.
+TEST(JobRecord, OlderRecordsHaveNoSeries) {
+  std::string text = EncodeJobRecord(FullRecord());
+  for (std::size_t at = 0; (at = text.find("\"series")) != std::string::npos;) {
+    const std::size_t end = text.find('\n', at);
+    const std::size_t begin = text.rfind('\n', at);
+    text.erase(begin, end - begin);
+  }
+  const Result<JobRecord> read = DecodeJobRecord(text);
+  ASSERT_TRUE(read.ok()) << read.status().ToString() << text;
+  EXPECT_EQ(read->series_every_ms, 0u);
+  EXPECT_EQ(read->next_session, 4u);
 }
 
 // A file that was cut off, by a full disk for instance, is no record.
