@@ -251,7 +251,7 @@ TEST_F(WorkerTest, BlockedCallIsTheFirstPendingOneOfACut) {
   };
   for (std::uint64_t pc = 1; pc <= 100; ++pc) Push(pc);
   Run();
-  worker_.SetHold(true);
+  worker_.SetHold(Worker::Hold::kNow);
   Run();
   EXPECT_TRUE(worker_.Quiet());
   ASSERT_EQ(worker_.pending().size(), 99u);
@@ -263,7 +263,7 @@ TEST_F(WorkerTest, BlockedCallIsTheFirstPendingOneOfACut) {
   worker_.Retry();
   Run();
   EXPECT_EQ(api_.executed, Pcs({1, 2}));
-  worker_.SetHold(false);
+  worker_.SetHold(Worker::Hold::kNone);
   EXPECT_FALSE(worker_.Idle());
   Run();
   EXPECT_EQ(port_.Order().size(), 100u);
@@ -274,9 +274,9 @@ TEST_F(WorkerTest, BlockedCallStaysBlockedAcrossACutWithoutRetry) {
   api_.on_execute = [](ApiContext*) { return Outcome::kBlocked; };
   Push(1);
   Run();
-  worker_.SetHold(true);
+  worker_.SetHold(Worker::Hold::kNow);
   Run();
-  worker_.SetHold(false);
+  worker_.SetHold(Worker::Hold::kNone);
   EXPECT_TRUE(worker_.Idle());
   Run();
   EXPECT_EQ(api_.executed, Pcs({1}));
