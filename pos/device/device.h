@@ -351,8 +351,8 @@ class Device {
   //   session's worker, which it would hold up. Calls of Digest at one time
   //   come one after the other.
   // Blocking: until done; behind kernels that occupy all of the device, until
-  //   they leave room. Unmapping waits for it in the meantime, for the time that
-  //   8 GiB take at most.
+  //   they leave room. Unmapping waits for it in the meantime, for the time
+  //   that 8 GiB take at most.
   // Errors: kInvalid: not all of it is mapped memory of this device; any error
   //   leaves `digests` as it may. A call without ranges makes ready what the
   //   others need (a kernel of POS's own, which the driver compiles).
