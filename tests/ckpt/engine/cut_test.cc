@@ -138,7 +138,10 @@ TEST_P(CutTest, WaitingCallersGetTheirAnswersOnce) {
 TEST_P(CutTest, AnswersThatNobodyHasFetchedAreKept) {
   const std::uint32_t slot = client_.Begin(
       cuda::CopyFromDeviceArgs{.stream = stream_, .src = block_, .bytes = 64});
-  while (!client_.Answered(slot)) SleepNs(100'000);
+  const Deadline deadline = Deadline::AfterMs(20000);
+  for (Backoff backoff; !client_.Answered(slot); backoff.Wait()) {
+    ASSERT_FALSE(deadline.Passed());
+  }
   ASSERT_TRUE(session_.Revive());
   EXPECT_EQ(session_.pending(), 0u);
   EXPECT_TRUE(client_.Answered(slot));
