@@ -63,7 +63,7 @@ TEST_P(CutTest, AnyNumberOfPendingCallsRunsOnceAndInOrder) {
   constexpr std::uint64_t kWindow = 500;
   std::vector<std::byte> want(kWindow + 1);
   std::uint64_t sent = 0;
-  for (const std::uint64_t count : {0, 1, 9, 10, 11, 100, 3000}) {
+  for (const std::uint64_t count : {0u, 1u, 9u, 10u, 11u, 100u, 3000u}) {
     session_.Hold();
     for (std::uint64_t i = 0; i < count; ++i, ++sent) {
       const std::uint64_t at = sent / 3 % kWindow;
