@@ -166,7 +166,7 @@ def not_detached(node, job):
         node.cli("images", "rm", node.cli("checkpoint", job)["image"])
     except CliError as error:
         if node.state_of(job) == "running":
-            expect(error.code in ("TIMEOUT", "BUSY"), f"{error}")
+            expect(error.code in ("TIMEOUT", "BUSY", "NOT_READY"), f"{error}")
         return "did not detach" in str(error)
     return False
 

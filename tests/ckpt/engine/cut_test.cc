@@ -63,7 +63,7 @@ TEST_P(CutTest, AnyNumberOfPendingCallsRunsOnceAndInOrder) {
   constexpr std::uint64_t kWindow = 500;
   std::vector<std::byte> want(kWindow + 1);
   std::uint64_t sent = 0;
-  for (const std::uint64_t count : {0, 1, 9, 10, 11, 100, 3000}) {
+  for (const std::uint64_t count : {0u, 1u, 9u, 10u, 11u, 100u, 3000u}) {
     session_.Hold();
     for (std::uint64_t i = 0; i < count; ++i, ++sent) {
       const std::uint64_t at = sent / 3 % kWindow;
@@ -138,7 +138,10 @@ TEST_P(CutTest, WaitingCallersGetTheirAnswersOnce) {
 TEST_P(CutTest, AnswersThatNobodyHasFetchedAreKept) {
   const std::uint32_t slot = client_.Begin(
       cuda::CopyFromDeviceArgs{.stream = stream_, .src = block_, .bytes = 64});
-  while (!client_.Answered(slot)) SleepNs(100'000);
+  const Deadline deadline = Deadline::AfterMs(20000);
+  for (Backoff backoff; !client_.Answered(slot); backoff.Wait()) {
+    ASSERT_FALSE(deadline.Passed());
+  }
   ASSERT_TRUE(session_.Revive());
   EXPECT_EQ(session_.pending(), 0u);
   EXPECT_TRUE(client_.Answered(slot));
@@ -186,6 +189,43 @@ TEST_P(CutTest, PendingCallsOutliveSeveralCuts) {
   session_.LetGo();
   EXPECT_EQ(client_.Await(slot), 0);
   EXPECT_EQ(client_.CopyOut(stream_, block_ + 100, 20000), Pattern(20000, 3));
+}
+
+TEST_P(CutTest, TimesOfEventsAreKept) {
+  const std::uint64_t first = client_.MakeEvent(context_);
+  const std::uint64_t second = client_.MakeEvent(context_);
+  const std::uint64_t never = client_.MakeEvent(context_);
+  client_.Post(cuda::EventRecordArgs{.event = first, .stream = stream_});
+  client_.Post(Fill(stream_, block_, kBytes, 1));
+  client_.Post(cuda::EventRecordArgs{.event = second, .stream = stream_});
+  ASSERT_EQ(client_.Sync(stream_), 0);
+  const cuda::EventElapsedArgs elapsed{.start = first, .end = second};
+  ASSERT_EQ(client_.Call(elapsed), 0);
+  const float before = client_.Result<cuda::EventElapsedOut>().ms;
+  ASSERT_TRUE(session_.Revive());
+  ASSERT_EQ(client_.Call(elapsed), 0);
+  EXPECT_EQ(client_.Result<cuda::EventElapsedOut>().ms, before);
+  EXPECT_EQ(client_.Call(cuda::EventElapsedArgs{.start = first, .end = never}),
+            CUDA_ERROR_INVALID_HANDLE);
+  EXPECT_EQ(client_.Call(cuda::EventQueryArgs{.event = never}), 0);
+}
+
+// A program that has faulted is told so after a restore, too, until it gives
+// the context up.
+TEST_P(CutTest, FaultsOutliveTheCut) {
+  session_->CancelAll();
+  const std::int32_t fault = client_.Sync(stream_);
+  ASSERT_NE(fault, 0);
+  const std::int32_t sticky = client_.ring().sticky_error();
+  ASSERT_NE(sticky, 0);
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(session_.Revive());
+    EXPECT_EQ(client_.ring().sticky_error(), sticky);
+  }
+  EXPECT_EQ(client_.Call(cuda::CtxDestroyArgs{.context = context_.id}), 0);
+  EXPECT_EQ(client_.ring().sticky_error(), 0);
+  const SessionClient::Context fresh = client_.MakeContext();
+  EXPECT_EQ(client_.Call(cuda::CtxSynchronizeArgs{.context = fresh.id}), 0);
 }
 
 // The program that is cut at each of its calls, in turn: with everything that
