@@ -28,17 +28,24 @@ def goes_on(test):
     """One checkpoint after the other; the job never notices. Many threads: some
     stand at the door, some sleep in a call that waits."""
     node, program, undisturbed = prepare(test, "host_threads", 2.5)
-    job = start(node, program, undisturbed, 0.05)
-    images = []
-    while len(images) < (30 if LONG else 4):
-        taken = checkpoint(node, job)
-        if taken is None:
+    for _ in range(3):
+        job = start(node, program, undisturbed, 0.05)
+        images = []
+        while len(images) < (30 if LONG else 4):
+            taken = checkpoint(node, job)
+            if taken is None:
+                break
+            images.append(taken["image"])
+            expect(taken["stall_ms"] >= taken["cpu_dump_ms"] > 0, str(taken))
+            expect(taken["live_bytes"] >= taken["copied_bytes"], str(taken))
+        node.finish_job(job, undisturbed.output)
+        if len(images) >= 3:
             break
-        images.append(taken["image"])
-        expect(taken["stall_ms"] >= taken["cpu_dump_ms"] > 0, str(taken))
-        expect(taken["live_bytes"] >= taken["copied_bytes"], str(taken))
+        # Checkpoints take long today: a longer job.
+        for image in images:
+            node.cli("images", "rm", image)
+        undisturbed.lengthen(node, program)
     expect(len(images) >= 3, f"only {len(images)} checkpoints")
-    node.finish_job(job, undisturbed.output)
     listed = node.images()
     expect_equal(listed, images, "images in the order of their making")
     for image in (images[0], images[-1]):
