@@ -146,13 +146,23 @@ Status Store::LoadIdentity() {
 
 Status Store::LoadExportKey() {
   const std::string path = JoinPath(path_, "export_key");
-  if (!PathExists(path)) {
-    const Secret fresh = RandomSecret();
-    const std::span<const std::byte> bytes = fresh.bytes();
+  Result<Secret> key = ReadKeyFile(path);
+  const Code code = key.status().code();
+  if (code == Code::kNoSuch || code == Code::kInvalid) {
+    if (code == Code::kInvalid) {
+      POS_LOG(
+          kError,
+          "the store's export key is damaged: earlier exports are root's to "
+          "import",
+          {{"file", path}});
+    }
+    key = RandomSecret();
+    const std::span<const std::byte> bytes = key->bytes();
     POS_RETURN_IF_ERROR(ReplaceFile(
         path, {reinterpret_cast<const char*>(bytes.data()), bytes.size()}));
   }
-  POS_ASSIGN_OR_RETURN(export_key_, ReadKeyFile(path));
+  POS_RETURN_IF_ERROR(key.status());
+  export_key_ = std::move(*key);
   return {};
 }
 

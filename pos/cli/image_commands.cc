@@ -102,11 +102,12 @@ Status Execution::ExportImage() {
   POS_RETURN_IF_ERROR(result.status());
   POS_RETURN_IF_ERROR(copied.status());
   if (*copied != result->bytes()) {
-    return Closed("posd wrote " + std::to_string(result->bytes()) +
-                  " bytes, " + std::to_string(*copied) + " have come");
+    return Closed("posd wrote " + std::to_string(result->bytes()) + " bytes, " +
+                  std::to_string(*copied) + " have come");
   }
   POS_RETURN_IF_ERROR(file->Publish());
-  const std::string json = ExportedJson(options_.target, options_.file, *result);
+  const std::string json =
+      ExportedJson(options_.target, options_.file, *result);
   const std::string text = Printable(options_.target) + ": " +
                            FormatBytes(result->bytes()) + " written\n";
   if (options_.file == kStandardStream) {

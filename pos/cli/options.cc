@@ -286,7 +286,8 @@ Status ParseEvery(const std::string& text, Options* options) {
   }
   options->every_ms = ms;
   if (*ms != 0 && !options->trace.empty()) {
-    return Invalid("--trace is for a checkpoint that is made now");
+    return Invalid("--trace is for a checkpoint that is made now",
+                   "leave out --trace or --every");
   }
   return {};
 }

@@ -46,8 +46,8 @@ struct Options {
   std::string target;    // JOB or IMAGE
   std::string target_b;  // images diff: the other IMAGE
   std::string file;      // images export, import; "-": a standard stream
-  std::string name;    // run, restore
-  std::string device;  // run: "0,1"; restore: "0:1,1:0"
+  std::string name;      // run, restore
+  std::string device;    // run: "0,1"; restore: "0:1,1:0"
   bool detach = false;
   std::vector<std::string> argv;  // run: not empty
   bool follow = false;

@@ -14,7 +14,7 @@ from programs import (Program, Undisturbed, checkpoint, expect_whole, start,
 
 
 # Of each program: enough to be hit early, and soon over.
-ITERATIONS = {"symbols": 400, "large_buffers": 12}
+ITERATIONS = {"symbols": 1600, "large_buffers": 12}
 
 
 def prepare(test, name="symbols", times=1, **kwargs):
@@ -180,7 +180,7 @@ def export_interrupted(test):
 def periodic(test):
     """posd's own checkpoints: kept as many as asked for, over posd's death,
     until the job ends; each restores."""
-    node, program, undisturbed = prepare(test, "symbols", 16, keep_jobs=True)
+    node, program, undisturbed = prepare(test, "symbols", 4, keep_jobs=True)
     job = start(node, program, undisturbed, 0.02)
     tagged = checkpoint(node, job, "--tag", "mine")["image"]
     node.cli("checkpoint", job, "--every", "300ms", "--keep", "2")

@@ -466,6 +466,7 @@ TEST_F(StoreTest, VerifyFindsAChangedByteInEveryFile) {
     const std::string path = entry.path();
     if (!entry.is_regular_file() || entry.file_size() == 0) continue;
     if (path.ends_with("/lock") || path.ends_with("/store")) continue;
+    if (path.ends_with("/export_key")) continue;  // of no image
     for (const std::uint64_t at :
          {std::uint64_t{0}, entry.file_size() / 2, entry.file_size() - 1}) {
       FlipByte(path, at);
@@ -476,6 +477,19 @@ TEST_F(StoreTest, VerifyFindsAChangedByteInEveryFile) {
     }
   }
   ExpectIntact(image);
+}
+
+// The store is of more use than what was exported from it.
+TEST_F(StoreTest, AnExportKeyThatIsDamagedIsReplaced) {
+  const KeyId before = IdOf(store_->export_key());
+  Reopen();
+  EXPECT_EQ(IdOf(store_->export_key()), before);
+  ASSERT_EQ(::truncate(Path("export_key").c_str(), 31), 0);
+  Reopen();
+  const KeyId after = IdOf(store_->export_key());
+  EXPECT_NE(after, before);
+  Reopen();
+  EXPECT_EQ(IdOf(store_->export_key()), after);
 }
 
 TEST_F(StoreTest, VerifyFindsFilesMissingCutOrAdded) {

@@ -1,8 +1,12 @@
 // Commands against a service: exit statuses, errors, what reaches the API.
+#include <fcntl.h>
 #include <gmock/gmock.h>
+#include <unistd.h>
 
+#include <array>
 #include <atomic>
 
+#include "pos/base/files.h"
 #include "tests/pos/cli/cli_fixture.h"
 
 namespace pos {
@@ -307,6 +311,93 @@ TEST_F(CommandsTest, VerifyFailsOnAnImageThatIsNotWhole) {
   const Outcome json = Cli({"images", "verify", "i", "--json"});
   EXPECT_EQ(json.status, 1);
   EXPECT_THAT(json.out, HasSubstr(R"("error":{"code":"CORRUPT")"));
+}
+
+TEST_F(CommandsTest, AnExportGoesThroughAPipeIntoAFile) {
+  const std::string text(200'000, 'x');
+  std::uint64_t told = text.size();
+  api_.export_image = [&](const Caller&, StdioFds stdio,
+                          const ProgressFunction&) -> Result<v1::ExportResult> {
+    EXPECT_GE(::fcntl(stdio.out.get(), F_GETPIPE_SZ), 0);
+    EXPECT_FALSE(stdio.in.valid());
+    POS_RETURN_IF_ERROR(
+        WriteFull(stdio.out.get(), std::as_bytes(std::span(text)), "pipe"));
+    v1::ExportResult result;
+    result.set_bytes(told);
+    return result;
+  };
+  Start();
+  const std::string file =
+      ::testing::TempDir() + "cli-export" + std::to_string(::getpid());
+  const Outcome outcome = Cli({"images", "export", "i", file, "--json"});
+  EXPECT_EQ(outcome.status, 0) << outcome.out;
+  EXPECT_THAT(outcome.out, HasSubstr(R"("bytes":200000})"));
+  EXPECT_TRUE(*ReadWholeFile(file) == text);
+  EXPECT_EQ(Cli({"images", "export", "i", file}).status, 1);  // it is there
+  ASSERT_TRUE(RemoveFile(file).ok());
+  // To standard output: nothing else goes there.
+  const Outcome streamed = Cli({"images", "export", "i", "-", "--json"});
+  EXPECT_EQ(streamed.status, 0);
+  EXPECT_TRUE(streamed.out == text);
+  EXPECT_THAT(streamed.err, HasSubstr(R"("bytes":200000})"));
+  // Some of it did not come.
+  told = text.size() + 1;
+  EXPECT_EQ(Cli({"images", "export", "i", file}).status, 1);
+  EXPECT_FALSE(PathExists(file));
+  api_.export_image = [](const Caller&, StdioFds,
+                         const ProgressFunction&) -> Result<v1::ExportResult> {
+    return Corrupt("chunk 7");
+  };
+  EXPECT_THAT(Cli({"images", "export", "i", file}).err, HasSubstr("chunk 7"));
+  EXPECT_FALSE(PathExists(file));
+}
+
+TEST_F(CommandsTest, AnImportComesThroughAPipe) {
+  const std::string text(300'000, 'y');
+  std::string got;
+  api_.import_image = [&](const Caller&, StdioFds stdio,
+                          const ProgressFunction&) -> Result<v1::ImportResult> {
+    got.clear();
+    std::array<std::byte, 4096> buffer;
+    for (;;) {
+      POS_ASSIGN_OR_RETURN(const std::size_t n,
+                           ReadSome(stdio.in.get(), buffer, "pipe"));
+      if (n == 0) break;
+      got.append(reinterpret_cast<const char*>(buffer.data()), n);
+    }
+    v1::ImportResult result;
+    result.set_image("new");
+    return result;
+  };
+  Start();
+  const std::string file =
+      ::testing::TempDir() + "cli-import" + std::to_string(::getpid());
+  ASSERT_TRUE(ReplaceFile(file, text).ok());
+  EXPECT_THAT(Cli({"images", "import", file, "--json"}).out,
+              StartsWith(R"({"image":"new")"));
+  EXPECT_TRUE(got == text);
+  // posd has seen enough: the rest is not waited for.
+  api_.import_image = [](const Caller&, StdioFds,
+                         const ProgressFunction&) -> Result<v1::ImportResult> {
+    return Denied("not yours");
+  };
+  EXPECT_THAT(Cli({"images", "import", file}).err, HasSubstr("not yours"));
+  ASSERT_TRUE(RemoveFile(file).ok());
+  EXPECT_EQ(Cli({"images", "import", file}).status, 1);
+  EXPECT_THAT(api_.calls(),
+              ElementsAre("ImportImage 300000", "ImportImage 300000"));
+}
+
+TEST_F(CommandsTest, PeriodicCheckpointsAreSetAndEnded) {
+  api_.set_series = [](const Caller&) { return Status(); };
+  Start();
+  EXPECT_EQ(
+      Cli({"checkpoint", "j", "--every", "30m", "--keep", "3", "--json"}).out,
+      "{\"job\":\"j\",\"every_ms\":1800000,\"keep\":3}\n");
+  EXPECT_EQ(Cli({"checkpoint", "j", "--every", "0"}).out,
+            "j: no periodic checkpoints\n");
+  EXPECT_THAT(api_.calls(), ElementsAre("SetSeries j 1800000 3 auto",
+                                        "SetSeries j 0 0 auto"));
 }
 
 TEST_F(CommandsTest, OutputThatCannotBeWrittenIsAFailure) {
