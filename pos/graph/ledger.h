@@ -23,6 +23,9 @@ class MemoryLedger {
   // Takes `bytes` of device `device` (the session's numbering).
   virtual Answer Take(int device, std::uint64_t bytes) = 0;
   virtual void GiveBack(int device, std::uint64_t bytes) = 0;
+  // Finds out what could still be taken: kPending until that is known
+  // (bounded); what FreeBytes says then is new.
+  virtual Answer Ask([[maybe_unused]] int device) { return Answer::kGranted; }
   // What could still be taken, as far as known here.
   [[nodiscard]] virtual std::uint64_t FreeBytes(int device) const = 0;
 };

@@ -86,6 +86,9 @@ void Controller::Handle(const runner::ToRunner& request,
       ending_ = true;
       break;
     case runner::ToRunner::kPing:
+      if (phase_ == runner::State::WARM) status = CheckDevices();
+      FillState(reply.mutable_state());
+      break;
     case runner::ToRunner::kAdopt:
       FillState(reply.mutable_state());
       break;
@@ -93,7 +96,8 @@ void Controller::Handle(const runner::ToRunner& request,
       if (ledger_ != nullptr) {
         ledger_->OnAnswer(request.memory_answer().device(),
                           request.memory_answer().granted_bytes(),
-                          request.memory_answer().device_free_bytes());
+                          request.memory_answer().device_free_bytes(),
+                          request.memory_answer().question());
       }
       return;
     case runner::ToRunner::REQUEST_NOT_SET:
@@ -140,6 +144,9 @@ Status Controller::HandleConfigure(const runner::Configure& request,
         return posd_ != nullptr &&
                posd_->Send(message.SerializeAsString()).ok();
       });
+  ledger_->SetHeadroom([this](int device, std::uint64_t promised) {
+    return devices_[static_cast<std::size_t>(device)]->Headroom(promised);
+  });
   if (!socket_path_.empty()) {
     POS_ASSIGN_OR_RETURN(listener_, ControlChannel::Listen(socket_path_, 0600));
   }

@@ -16,6 +16,11 @@ void RunnerLedger::SetWake(std::function<void()> wake) {
   wake_ = std::move(wake);
 }
 
+void RunnerLedger::SetHeadroom(Headroom headroom) {
+  MutexLock lock(&mu_);
+  headroom_ = std::move(headroom);
+}
+
 void RunnerLedger::SetGranted(int device, std::uint64_t bytes,
                               std::uint64_t used) {
   MutexLock lock(&mu_);
@@ -25,7 +30,7 @@ void RunnerLedger::SetGranted(int device, std::uint64_t bytes,
 }
 
 void RunnerLedger::OnAnswer(int device, std::uint64_t granted,
-                            std::uint64_t device_free) {
+                            std::uint64_t device_free, bool question) {
   std::function<void()> wake;
   {
     MutexLock lock(&mu_);
@@ -35,14 +40,29 @@ void RunnerLedger::OnAnswer(int device, std::uint64_t granted,
     PerDevice& d = devices_[static_cast<std::size_t>(device)];
     d.granted += granted;
     d.device_free = device_free;
-    d.denied = granted == 0;
-    d.asked = false;
+    if (question) {
+      d.questioned = false;
+      d.fresh = true;
+    } else {
+      d.denied = granted == 0;
+      d.asked = false;
+    }
     wake = wake_;
   }
   if (wake) wake();
 }
 
 MemoryLedger::Answer RunnerLedger::Take(int device, std::uint64_t bytes) {
+  Headroom headroom;
+  std::uint64_t promised = 0;
+  {
+    MutexLock lock(&mu_);
+    const PerDevice& d = devices_[static_cast<std::size_t>(device)];
+    if (d.granted - d.used >= bytes) headroom = headroom_;
+    promised = d.used;
+  }
+  // The device is asked without the lock. Only one thread takes.
+  if (headroom && headroom(device, promised) < bytes) return Answer::kDenied;
   Send want;
   std::uint64_t ask = 0;
   {
@@ -75,6 +95,29 @@ MemoryLedger::Answer RunnerLedger::Take(int device, std::uint64_t bytes) {
   return Answer::kDenied;
 }
 
+MemoryLedger::Answer RunnerLedger::Ask(int device) {
+  Send want;
+  {
+    MutexLock lock(&mu_);
+    PerDevice& d = devices_[static_cast<std::size_t>(device)];
+    if (std::exchange(d.fresh, false)) return Answer::kGranted;
+    if (d.questioned) {
+      if (MonotonicNs() - d.questioned_at_ns < kAnswerMs * 1'000'000) {
+        return Answer::kPending;
+      }
+      d.questioned = false;
+      return Answer::kGranted;
+    }
+    d.questioned = true;
+    d.questioned_at_ns = MonotonicNs();
+    want = want_;
+  }
+  if (want && want(device, 0)) return Answer::kPending;
+  MutexLock lock(&mu_);
+  devices_[static_cast<std::size_t>(device)].questioned = false;
+  return Answer::kGranted;
+}
+
 void RunnerLedger::GiveBack(int device, std::uint64_t bytes) {
   Send give_back;
   std::uint64_t surplus = 0;
@@ -94,9 +137,18 @@ void RunnerLedger::GiveBack(int device, std::uint64_t bytes) {
 }
 
 std::uint64_t RunnerLedger::FreeBytes(int device) const {
-  MutexLock lock(&mu_);
-  const PerDevice& d = devices_[static_cast<std::size_t>(device)];
-  return d.device_free + d.granted - d.used;
+  Headroom headroom;
+  std::uint64_t promised = 0;
+  std::uint64_t free_bytes = 0;
+  {
+    MutexLock lock(&mu_);
+    const PerDevice& d = devices_[static_cast<std::size_t>(device)];
+    headroom = headroom_;
+    promised = d.used;
+    free_bytes = d.device_free + d.granted - d.used;
+  }
+  return headroom ? std::min(free_bytes, headroom(device, promised))
+                  : free_bytes;
 }
 
 std::uint64_t RunnerLedger::Granted(int device) const {

@@ -34,16 +34,25 @@ class RunnerLedger : public MemoryLedger {
   // Called after an answer came, to wake who was told kPending.
   void SetWake(std::function<void()> wake) POS_EXCLUDES(mu_);
 
+  // What a device could still give once `promised` bytes of it are used. For
+  // memory that others may take, too: what posd has granted is then looked for
+  // on the device before it is promised. Called by Take and FreeBytes.
+  using Headroom =
+      std::function<std::uint64_t(int device, std::uint64_t promised)>;
+  void SetHeadroom(Headroom headroom) POS_EXCLUDES(mu_);
+
   // What posd has granted without being asked, and what of it a restored
   // session holds already.
   void SetGranted(int device, std::uint64_t bytes, std::uint64_t used)
       POS_EXCLUDES(mu_);
   // posd's answer: so much more; 0 denies.
-  void OnAnswer(int device, std::uint64_t granted, std::uint64_t device_free)
-      POS_EXCLUDES(mu_);
+  // `question`: it was asked for nothing but what is free.
+  void OnAnswer(int device, std::uint64_t granted, std::uint64_t device_free,
+                bool question) POS_EXCLUDES(mu_);
 
   Answer Take(int device, std::uint64_t bytes) override POS_EXCLUDES(mu_);
   void GiveBack(int device, std::uint64_t bytes) override POS_EXCLUDES(mu_);
+  Answer Ask(int device) override POS_EXCLUDES(mu_);
   [[nodiscard]] std::uint64_t FreeBytes(int device) const override
       POS_EXCLUDES(mu_);
   [[nodiscard]] std::uint64_t Granted(int device) const POS_EXCLUDES(mu_);
@@ -56,6 +65,9 @@ class RunnerLedger : public MemoryLedger {
     bool asked = false;
     bool denied = false;  // the latest answer; consumed by the next Take
     std::uint64_t asked_at_ns = 0;
+    bool questioned = false;  // what is free, likewise
+    bool fresh = false;       // it was answered; consumed by the next Ask
+    std::uint64_t questioned_at_ns = 0;
   };
 
   mutable Mutex mu_;
@@ -63,6 +75,7 @@ class RunnerLedger : public MemoryLedger {
   Send want_ POS_GUARDED_BY(mu_);
   Send give_back_ POS_GUARDED_BY(mu_);
   std::function<void()> wake_ POS_GUARDED_BY(mu_);
+  Headroom headroom_ POS_GUARDED_BY(mu_);
 };
 
 }  // namespace pos

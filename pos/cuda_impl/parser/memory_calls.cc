@@ -131,6 +131,9 @@ ApiParser::Outcome CudaParser::ParseMemGetInfo(ApiContext* context,
     return Refuse(context, CUDA_ERROR_INVALID_CONTEXT, "no such context");
   }
   const int device = DeviceOf(owner);
+  if (state_->ledger->Ask(device) == MemoryLedger::Answer::kPending) {
+    return Outcome::kStall;
+  }
   auto& out = context->Out<MemGetInfoOut>();
   out.free_bytes = state_->ledger->FreeBytes(device);
   out.total_bytes =
