@@ -58,6 +58,18 @@ void DeviceTable::Publish(std::vector<NodeDevice> devices) {
   snapshot_ = std::move(next);
 }
 
+void DeviceTable::SetWorks(int ordinal, const std::string& why) {
+  MutexLock lock(&mu_);
+  auto next = std::make_shared<DeviceSnapshot>(*snapshot_);
+  ++next->generation;
+  for (NodeDevice& device : next->devices) {
+    if (device.ordinal != ordinal) continue;
+    device.state = why.empty() ? "ready" : "failed";
+    device.why = why;
+  }
+  snapshot_ = std::move(next);
+}
+
 std::shared_ptr<const DeviceSnapshot> DeviceTable::snapshot() const {
   MutexLock lock(&mu_);
   return snapshot_;
@@ -90,6 +102,10 @@ Result<std::vector<int>> DeviceTable::Choose(const std::string& wanted) const {
       if (device == nullptr) {
         return NoSuch("no device " + std::to_string(ordinal),
                       "`pos-cli devices` lists what there is");
+      }
+      if (device->state == "failed") {
+        return Status(Code::kDeviceGone, "device " + std::to_string(ordinal) +
+                                             " does not work: " + device->why);
       }
       if (device->state != "ready") {
         return Busy("device " + std::to_string(ordinal) + " is " +

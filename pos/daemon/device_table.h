@@ -24,7 +24,8 @@ struct NodeDevice {
   std::string kind;  // "sim", "cuda"
   std::string name;
   std::uint64_t memory_bytes = 0;
-  std::string state = "ready";
+  std::string state = "ready";  // or "failed"
+  std::string why;              // it failed
   // How a runner opens it.
   std::uint64_t copy_bytes_per_second = 0;
   std::uint32_t compute_threads = 0;
@@ -45,6 +46,9 @@ class DeviceTable {
   void Publish(std::vector<NodeDevice> devices) POS_EXCLUDES(mu_);
   [[nodiscard]] std::shared_ptr<const DeviceSnapshot> snapshot() const
       POS_EXCLUDES(mu_);
+
+  // A device that works again, or does not: `why` is empty or says so.
+  void SetWorks(int ordinal, const std::string& why) POS_EXCLUDES(mu_);
 
   // Ordinals for a job. `wanted` is "" (the ready device with the most free
   // memory) or a list "0,1". kNoSuch and kBusy (draining) name the device.

@@ -146,6 +146,9 @@ Result<FoundDevices> FindDevices(const conf::Config& config,
       return cuda.status().WithContext("devices: cuda");
     } else {
       found.why = "simulated: " + cuda.status().message();
+      if (!cuda.status().hint().empty()) {
+        found.why += " (" + cuda.status().hint() + ")";
+      }
     }
   }
   if (wants(conf::DeviceKind::kSim) || found.devices.empty()) {

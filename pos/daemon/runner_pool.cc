@@ -17,6 +17,9 @@ namespace {
 constexpr std::uint64_t kConfigureMs = 60'000;  // a context on a GPU takes time
 constexpr std::uint64_t kAdoptMs = 5'000;
 constexpr std::uint64_t kEndMs = 3'000;
+constexpr std::uint64_t kPingMs = 5'000;
+// Between two tries of a device that failed.
+constexpr auto kTryAgain = std::chrono::seconds(5);
 // Granted along with what is asked for, so that small allocations do not each
 // cost a round trip.
 constexpr std::uint64_t kGrantAhead = 64u << 20;
@@ -161,6 +164,7 @@ Result<std::shared_ptr<Runner>> RunnerPool::StartRunner(
   Status status = Configure(runner.get());
   if (!status.ok()) {
     runner->peer_->Shutdown();
+    NoteFailure(devices, status);
     return status.WithContext("start a runner");
   }
   return runner;
@@ -196,20 +200,109 @@ void RunnerPool::KeepWarm() {
   });
 }
 
+void RunnerPool::NoteFailure(const std::vector<int>& devices,
+                             const Status& status) {
+  switch (status.code()) {
+    case Code::kDeviceGone:
+    case Code::kInternal:
+    case Code::kNoSuch:
+    case Code::kTimeout:
+    case Code::kClosed:
+      break;
+    default:  // full, or not as configured
+      return;
+  }
+  bool any = false;
+  for (const NodeDevice& device : devices_->snapshot()->devices) {
+    if (device.kind != "cuda" || std::find(devices.begin(), devices.end(),
+                                           device.ordinal) == devices.end()) {
+      continue;
+    }
+    if (device.state != "failed") {
+      POS_LOG(kError, "a device does not work",
+              {{"device", device.ordinal}, {"why", status.message()}});
+    }
+    devices_->SetWorks(device.ordinal, status.message());
+    any = true;
+  }
+  MutexLock lock(&mu_);
+  if (!any || closed_ || trying_) return;
+  trying_ = true;
+  if (trier_.joinable()) trier_.join();  // it has returned
+  trier_ = std::thread([this] { TryFailedDevices(); });
+}
+
+void RunnerPool::TryFailedDevices() {
+  for (;;) {
+    {
+      MutexLock lock(&mu_);
+      const Deadline until = Deadline::AfterMs(
+          std::chrono::duration_cast<std::chrono::milliseconds>(kTryAgain)
+              .count());
+      while (!closed_ && !until.Passed()) {
+        changed_.WaitFor(&mu_, std::chrono::nanoseconds(until.LeftNs()));
+      }
+    }
+    bool left = false;
+    for (const NodeDevice& device : devices_->snapshot()->devices) {
+      if (device.state != "failed") continue;
+      {
+        MutexLock lock(&mu_);
+        if (closed_) break;
+      }
+      const Result<std::shared_ptr<Runner>> runner =
+          StartRunner({device.ordinal});
+      if (!runner.ok()) {
+        left = true;
+        continue;
+      }
+      POS_LOG(kInfo, "a device works again", {{"device", device.ordinal}});
+      devices_->SetWorks(device.ordinal, "");
+      End(*runner);
+    }
+    MutexLock lock(&mu_);
+    if (left && !closed_) continue;
+    trying_ = false;
+    return;
+  }
+}
+
+std::shared_ptr<Runner> RunnerPool::TakeWarm(const std::vector<int>& devices) {
+  for (;;) {
+    std::shared_ptr<Runner> taken;
+    {
+      MutexLock lock(&mu_);
+      const auto it = std::find_if(
+          warm_.begin(), warm_.end(), [&](const std::shared_ptr<Runner>& r) {
+            return r->devices() == devices && !r->peer_->closed();
+          });
+      if (it == warm_.end()) return nullptr;
+      taken = *it;
+      warm_.erase(it);
+    }
+    // It may have waited for long.
+    runner::ToRunner request;
+    request.mutable_ping();
+    const Status status = taken->Call(request, {}, kPingMs).status();
+    if (status.ok()) return taken;
+    POS_LOG(kWarning, "a warm runner is of no use any more",
+            {{"runner", taken->name()}, {"why", status.message()}});
+    // One that hangs in the driver ends no other way.
+    if (taken->pid_ > 0 && !taken->peer_->closed()) {
+      ::kill(taken->pid_, SIGKILL);
+    }
+  }
+}
+
 Result<std::shared_ptr<Runner>> RunnerPool::Take(
     const std::vector<int>& devices) {
-  std::shared_ptr<Runner> taken;
+  std::shared_ptr<Runner> taken = TakeWarm(devices);
   std::vector<std::thread> done;
   {
     MutexLock lock(&mu_);
-    if (closed_) return Closed("posd is ending");
-    const auto it = std::find_if(
-        warm_.begin(), warm_.end(), [&](const std::shared_ptr<Runner>& r) {
-          return r->devices() == devices && !r->peer_->closed();
-        });
-    if (it != warm_.end()) {
-      taken = *it;
-      warm_.erase(it);
+    if (closed_) {
+      if (taken != nullptr) taken->peer_->Shutdown();
+      return Closed("posd is ending");
     }
     std::erase_if(warm_, [](const std::shared_ptr<Runner>& r) {
       return r->peer_->closed();
@@ -242,6 +335,8 @@ void RunnerPool::Close() {
     MutexLock lock(&mu_);
     closed_ = true;
     fillers.swap(fillers_);
+    if (trier_.joinable()) fillers.push_back(std::move(trier_));
+    changed_.NotifyAll();
   }
   for (std::thread& thread : fillers) thread.join();
   {

@@ -13,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "pos/base/mutex.h"
@@ -114,6 +115,14 @@ class RunnerPool {
  private:
   Result<std::shared_ptr<Runner>> StartRunner(const std::vector<int>& devices);
   Status Configure(Runner* runner);
+  // A warm runner for these devices, all of which work; or nullptr.
+  std::shared_ptr<Runner> TakeWarm(const std::vector<int>& devices)
+      POS_EXCLUDES(mu_);
+  // Notes that runners do not start on these devices, if that is the devices'
+  // fault; tries again in the background until they do.
+  void NoteFailure(const std::vector<int>& devices, const Status& status)
+      POS_EXCLUDES(mu_);
+  void TryFailedDevices() POS_EXCLUDES(mu_);
   void Connect(const std::shared_ptr<Runner>& runner, UniqueFd socket);
   void OnMessage(const std::shared_ptr<Runner>& runner,
                  const runner::FromRunner& message);
@@ -131,6 +140,8 @@ class RunnerPool {
   bool filling_ POS_GUARDED_BY(mu_) = false;
   std::vector<std::shared_ptr<Runner>> warm_ POS_GUARDED_BY(mu_);
   std::vector<std::thread> fillers_ POS_GUARDED_BY(mu_);
+  bool trying_ POS_GUARDED_BY(mu_) = false;
+  std::thread trier_ POS_GUARDED_BY(mu_);  // TryFailedDevices
   // Told to end, not gone yet.
   std::vector<std::shared_ptr<Runner>> ending_ POS_GUARDED_BY(mu_);
   CondVar changed_;

@@ -174,7 +174,8 @@ Result<v1::CheckReply> Supervisor::Check(const Caller&) {
   v1::CheckReply reply;
   for (const NodeDevice& device : devices_->snapshot()->devices) {
     *reply.add_checks() = Checked(
-        "device " + std::to_string(device.ordinal), {},
+        "device " + std::to_string(device.ordinal),
+        device.why.empty() ? Status() : Status(Code::kDeviceGone, device.why),
         device.kind + ": " + device.name + ", " + Mib(device.memory_bytes));
   }
   *reply.add_checks() = Checked("devices", {}, options_.devices_why);

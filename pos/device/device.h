@@ -186,6 +186,13 @@ struct LaunchConfig {
   std::array<std::uint32_t, 3> block{1, 1, 1};  // threads
   std::uint32_t dynamic_shared_bytes = 0;
   bool cooperative = false;  // all blocks resident at once (grid sync)
+  // Blocks of a cluster; 0: as the kernel says. A device whose attributes say
+  // that it has no clusters refuses more than one.
+  std::array<std::uint32_t, 3> cluster{0, 0, 0};
+  std::uint32_t cluster_policy = 0;      // the API's
+  std::optional<std::int32_t> priority;  // instead of the stream's
+  // May begin before what is before it in its stream has ended.
+  bool programmatic = false;
   // The device's own, from DeviceLimit::kStackBytes: callers leave it alone.
   std::uint32_t stack_bytes = 0;
 };
@@ -290,6 +297,13 @@ class Device {
   [[nodiscard]] virtual bool PlacesVariables() const { return false; }
   // Memory that Map could still hand out. Any thread.
   [[nodiscard]] virtual std::uint64_t FreeBytes() const = 0;
+  // What Map and CreatePhysical could still get once they hold `promised` bytes
+  // in all. Less than what nobody here was promised, where others than this
+  // service take a device's memory. Any thread.
+  [[nodiscard]] virtual std::uint64_t Headroom(
+      [[maybe_unused]] std::uint64_t promised) const {
+    return ~std::uint64_t{0};
+  }
 
   // Backs [address, address + bytes) with memory of the device; both multiples
   // of kMapGranularity. Content is zero. kOutOfMemory when there is none left.

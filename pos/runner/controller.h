@@ -64,6 +64,8 @@ class Controller {
   void Handle(const runner::ToRunner& request, std::vector<UniqueFd> fds);
   Status HandleConfigure(const runner::Configure& request,
                          runner::FromRunner* reply);
+  // Of a runner without a session: whether its devices still work.
+  [[nodiscard]] Status CheckDevices() const;
   Status OpenDevices(const runner::Configure& request);
   Status OpenAt(const runner::Configure& request);
   void PinStaging();

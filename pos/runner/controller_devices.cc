@@ -73,6 +73,15 @@ Status Controller::OpenAt(const runner::Configure& request) {
   return first;
 }
 
+Status Controller::CheckDevices() const {
+  for (const auto& device : devices_) {
+    if (device->info().kind == "cuda") {
+      POS_RETURN_IF_ERROR(cuda_device::CheckCudaDevice(*device));
+    }
+  }
+  return {};
+}
+
 // A driver copies pinned memory without a detour. Where it refuses, copies take
 // the detour.
 void Controller::PinStaging() {

@@ -97,6 +97,9 @@ void Controller::Handle(const runner::ToRunner& request,
       ending_ = true;
       break;
     case runner::ToRunner::kPing:
+      if (phase_ == runner::State::WARM) status = CheckDevices();
+      FillState(reply.mutable_state());
+      break;
     case runner::ToRunner::kAdopt:
       FillState(reply.mutable_state());
       break;
@@ -155,6 +158,9 @@ Status Controller::HandleConfigure(const runner::Configure& request,
         return posd_ != nullptr &&
                posd_->Send(message.SerializeAsString()).ok();
       });
+  ledger_->SetHeadroom([this](int device, std::uint64_t promised) {
+    return devices_[static_cast<std::size_t>(device)]->Headroom(promised);
+  });
   if (!socket_path_.empty()) {
     POS_ASSIGN_OR_RETURN(listener_, ControlChannel::Listen(socket_path_, 0600));
   }

@@ -16,6 +16,11 @@ void RunnerLedger::SetWake(std::function<void()> wake) {
   wake_ = std::move(wake);
 }
 
+void RunnerLedger::SetHeadroom(Headroom headroom) {
+  MutexLock lock(&mu_);
+  headroom_ = std::move(headroom);
+}
+
 void RunnerLedger::SetGranted(int device, std::uint64_t bytes,
                               std::uint64_t used) {
   MutexLock lock(&mu_);
@@ -90,6 +95,19 @@ void RunnerLedger::SetReclaim(std::function<bool(int device)> reclaim) {
 }
 
 MemoryLedger::Answer RunnerLedger::Take(int device, std::uint64_t bytes) {
+  Headroom headroom;
+  std::uint64_t promised = 0;
+  {
+    MutexLock lock(&mu_);
+    const PerDevice& d = devices_[static_cast<std::size_t>(device)];
+    if (d.granted - d.used >= bytes) headroom = headroom_;
+    promised = d.used;
+  }
+  // The device is asked without the lock. Only one thread takes.
+  if (headroom && headroom(device, promised) < bytes) {
+    MutexLock lock(&mu_);
+    return reclaim_ && reclaim_(device) ? Answer::kPending : Answer::kDenied;
+  }
   Send want;
   std::uint64_t ask = 0;
   {
@@ -148,9 +166,18 @@ void RunnerLedger::GiveBack(int device, std::uint64_t bytes) {
 }
 
 std::uint64_t RunnerLedger::FreeBytes(int device) const {
-  MutexLock lock(&mu_);
-  const PerDevice& d = devices_[static_cast<std::size_t>(device)];
-  return d.device_free + d.granted - d.used;
+  Headroom headroom;
+  std::uint64_t promised = 0;
+  std::uint64_t free_bytes = 0;
+  {
+    MutexLock lock(&mu_);
+    const PerDevice& d = devices_[static_cast<std::size_t>(device)];
+    headroom = headroom_;
+    promised = d.used;
+    free_bytes = d.device_free + d.granted - d.used;
+  }
+  return headroom ? std::min(free_bytes, headroom(device, promised))
+                  : free_bytes;
 }
 
 std::uint64_t RunnerLedger::Used(int device) const {

@@ -34,6 +34,13 @@ class RunnerLedger : public MemoryLedger {
   // Called after an answer came, to wake who was told kPending.
   void SetWake(std::function<void()> wake) POS_EXCLUDES(mu_);
 
+  // What a device could still give once `promised` bytes of it are used. For
+  // memory that others may take, too: what posd has granted is then looked for
+  // on the device before it is promised. Called by Take and FreeBytes.
+  using Headroom =
+      std::function<std::uint64_t(int device, std::uint64_t promised)>;
+  void SetHeadroom(Headroom headroom) POS_EXCLUDES(mu_);
+
   // What posd has granted without being asked, and what of it a restored
   // session holds already.
   void SetGranted(int device, std::uint64_t bytes, std::uint64_t used)
@@ -74,6 +81,7 @@ class RunnerLedger : public MemoryLedger {
   Send give_back_ POS_GUARDED_BY(mu_);
   std::function<void()> wake_ POS_GUARDED_BY(mu_);
   std::function<bool(int)> reclaim_ POS_GUARDED_BY(mu_);
+  Headroom headroom_ POS_GUARDED_BY(mu_);
 };
 
 }  // namespace pos

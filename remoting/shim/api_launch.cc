@@ -15,6 +15,8 @@ struct Shape {
   unsigned block[3];
   unsigned shared_bytes;
   bool cooperative;
+  bool extended = false;  // `more` is to be sent, too
+  cuda::LaunchExtension more{};
 };
 
 // What cuLaunchKernel checks at the call.
@@ -39,6 +41,19 @@ CUresult CheckShape(const Shape& shape, const Function& function) {
   if (shape.shared_bytes >
       function.max_dynamic_shared.load(std::memory_order_relaxed)) {
     return CUDA_ERROR_INVALID_VALUE;
+  }
+  if (!shape.extended || shape.more.cluster[0] == 0) return CUDA_SUCCESS;
+  std::uint64_t blocks = 1;
+  for (int i = 0; i < 3; ++i) {
+    const std::uint32_t side = shape.more.cluster[i];
+    if (side == 0 || shape.grid[i] % side != 0) return CUDA_ERROR_INVALID_VALUE;
+    blocks *= side;
+  }
+  const DeviceState* const device =
+      Driver::Get().device(function.context->device);
+  if (blocks > 1 &&
+      device->Attribute(CU_DEVICE_ATTRIBUTE_CLUSTER_LAUNCH) == 0) {
+    return Driver::Unsupported("cuLaunchKernelEx with clusters");
   }
   return CUDA_SUCCESS;
 }
@@ -99,10 +114,11 @@ CUresult Launch(CUfunction handle, const Shape& shape, CUstream stream_handle,
   if (params_bytes != 0 && !given) return CUDA_ERROR_INVALID_VALUE;
 
   if (function->prints) context->prints.store(true, std::memory_order_relaxed);
+  const std::uint32_t more_bytes = shape.extended ? sizeof(shape.more) : 0;
   wire::FrameHeader* frame = nullptr;
   const std::int32_t error = Client::Get().BeginFrame(
       static_cast<std::uint16_t>(cuda::Op::kLaunch), sizeof(cuda::LaunchArgs),
-      params_bytes, false, &frame);
+      params_bytes + more_bytes, false, &frame);
   if (error != 0) return static_cast<CUresult>(error);
   std::byte* const at = RingClient::Args(frame);
   *reinterpret_cast<cuda::LaunchArgs*>(at) = {
@@ -115,7 +131,8 @@ CUresult Launch(CUfunction handle, const Shape& shape, CUstream stream_handle,
       .block_y = shape.block[1],
       .block_z = shape.block[2],
       .shared_bytes = shape.shared_bytes,
-      .cooperative = shape.cooperative ? 1u : 0u};
+      .cooperative = (shape.cooperative ? cuda::kLaunchCooperative : 0) |
+                     (shape.extended ? cuda::kLaunchExtended : 0)};
   std::byte* const block = at + sizeof(cuda::LaunchArgs);
   if (params.pointers != nullptr) {
     for (std::size_t i = 0; i < function->params.size(); ++i) {
@@ -124,6 +141,9 @@ CUresult Launch(CUfunction handle, const Shape& shape, CUstream stream_handle,
     }
   } else if (params_bytes != 0) {
     std::memcpy(block, params.packed, params_bytes);
+  }
+  if (shape.extended) {
+    std::memcpy(block + params_bytes, &shape.more, sizeof(shape.more));
   }
   Client::Get().EndFrame(frame);
   return CUDA_SUCCESS;
@@ -142,25 +162,49 @@ CUresult LaunchEx(const CUlaunchConfig* config, CUfunction function,
       case CU_LAUNCH_ATTRIBUTE_COOPERATIVE:
         shape.cooperative = attribute.value.cooperative != 0;
         break;
-      case CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION:
-        if (attribute.value.clusterDim.x * attribute.value.clusterDim.y *
-                attribute.value.clusterDim.z >
-            1) {
-          return Driver::Unsupported("cuLaunchKernelEx with clusters");
+      case CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION: {
+        const auto& dim = attribute.value.clusterDim;
+        if (dim.x == 0) return CUDA_ERROR_INVALID_VALUE;
+        shape.extended = true;
+        shape.more.cluster[0] = dim.x;
+        shape.more.cluster[1] = dim.y;
+        shape.more.cluster[2] = dim.z;
+        break;
+      }
+      case CU_LAUNCH_ATTRIBUTE_CLUSTER_SCHEDULING_POLICY_PREFERENCE:
+        shape.extended = true;
+        shape.more.cluster_policy = static_cast<std::uint32_t>(
+            attribute.value.clusterSchedulingPolicyPreference);
+        break;
+      case CU_LAUNCH_ATTRIBUTE_PRIORITY:
+        shape.extended = true;
+        shape.more.flags |= cuda::kLaunchHasPriority;
+        shape.more.priority = attribute.value.priority;
+        break;
+      case CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION:
+        if (attribute.value.programmaticStreamSerializationAllowed != 0) {
+          shape.extended = true;
+          shape.more.flags |= cuda::kLaunchProgrammatic;
         }
         break;
       // Hints: they change speed, not results.
       case CU_LAUNCH_ATTRIBUTE_IGNORE:
       case CU_LAUNCH_ATTRIBUTE_ACCESS_POLICY_WINDOW:
       case CU_LAUNCH_ATTRIBUTE_SYNCHRONIZATION_POLICY:
-      case CU_LAUNCH_ATTRIBUTE_CLUSTER_SCHEDULING_POLICY_PREFERENCE:
-      case CU_LAUNCH_ATTRIBUTE_PRIORITY:
+      case CU_LAUNCH_ATTRIBUTE_PREFERRED_CLUSTER_DIMENSION:
+      case CU_LAUNCH_ATTRIBUTE_NVLINK_UTIL_CENTRIC_SCHEDULING:
       case CU_LAUNCH_ATTRIBUTE_MEM_SYNC_DOMAIN_MAP:
       case CU_LAUNCH_ATTRIBUTE_MEM_SYNC_DOMAIN:
       case CU_LAUNCH_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT:
-      // Overlap with the kernel before is allowed, never required.
-      case CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION:
         break;
+      case CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_EVENT:
+        return Driver::Unsupported(
+            "cuLaunchKernelEx with a programmatic event");
+      case CU_LAUNCH_ATTRIBUTE_LAUNCH_COMPLETION_EVENT:
+        return Driver::Unsupported(
+            "cuLaunchKernelEx with an event at its start");
+      case CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE:
+        return CUDA_ERROR_INVALID_VALUE;  // of graphs only
       default:
         return Driver::Unsupported("cuLaunchKernelEx with this attribute");
     }

@@ -8,9 +8,10 @@ import signal
 import sys
 import time
 
-from harness import (LONG, CliError, Failure, descendants, expect,
-                     expect_equal, main, needs_criu, needs_root, read_text, send_signal,
-                     spawn, wait_until)
+from harness import (LONG, CliError, Failure, Skip, descendants, expect,
+                     expect_equal, main, needs_criu, needs_program, needs_root,
+                     read_text, send_signal, spawn, wait_until)
+from node import BUILD, NESTED
 from programs import Program, Undisturbed, checkpoint, expect_whole, start
 
 ROUNDS = 30 if LONG else 5
@@ -478,12 +479,55 @@ def keep_jobs(test):
     test.check_idle(node)
 
 
+def device_fails(test):
+    """Nested: the driver says that a device is gone. The warm runner is not used
+    any more, nobody gets the device, posd says why; when it works again, it is
+    offered again."""
+    if not NESTED:
+        raise Skip("needs a driver that can fail: scripts/nested --around")
+    needs_program("vector_add")
+    library = [line.split("=", 1)[1] for line in NESTED
+               if line.startswith("cuda.driver_library=")][0]
+    switch = os.path.join(test.directory, "device-is-gone")
+    node = test.node(
+        options={"cuda.driver_library": os.path.join(
+            BUILD, "tests/pos/cuda_impl/device_cuda/libfaulty_driver.so"),
+            "runner.warm_pool": "1"},
+        posd_environment={"POS_FAULTY_REAL": library, "POS_FAULTY_CALL": "none",
+                          "POS_FAULTY_SWITCH": switch})
+    program = Program(test, "vector_add")
+
+    def run_once():
+        running = node.begin("run", "--", *program.command(1), as_json=False)
+        return running.status(), running.output + running.errors
+
+    def state():
+        return node.cli("devices")["devices"][0]["state"]
+    status, text = run_once()
+    expect_equal(status, 0, f"exit status: {text}")
+    with open(switch, "wb"):
+        pass
+    status, text = run_once()
+    expect(status != 0, "a program ran on a device that is gone")
+    expect(b"CUDA_ERROR_DEVICE_UNAVAILABLE" in text, f"no reason: {text}")
+    expect_equal(state(), "failed", "state of the device")
+    error = node.cli_fails("run", "--device", "0", "--", "/bin/true")
+    expect("CUDA_ERROR_DEVICE_UNAVAILABLE" in error.message, error.message)
+    error = node.cli_fails("check", code="NOT_READY")
+    expect("device 0" in error.message, error.message)
+    os.unlink(switch)
+    wait_until(lambda: state() == "ready", "the device's return", 60)
+    status, text = run_once()
+    expect_equal(status, 0, f"exit status: {text}")
+    test.check_idle(node)
+
+
 TESTS = {f.__name__: f for f in (
     client_killed, runner_killed, pos_job_killed, pos_cli_killed,
     posd_killed_idle, posd_killed_in_checkpoint, posd_killed_in_stop,
     posd_killed_in_restore, pos_job_killed_in_restore,
     runner_killed_in_restore, keep_jobs, detached_late,
-    record_damaged)}
+    record_damaged, device_fails)}
 
 if __name__ == "__main__":
     main(TESTS)

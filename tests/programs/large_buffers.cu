@@ -27,6 +27,11 @@ int main(int argc, char** argv) {
   const int blocks = static_cast<int>((touched + 127) / 128);
   unsigned* buffers[kBuffers];
   unsigned long long* d_sum;
+  // Asked before anything is taken.
+  size_t free_at_first, total_at_first;
+  CUDA(cudaMemGetInfo(&free_at_first, &total_at_first));
+  EXPECT(free_at_first >= kBuffers * kBytes);
+  EXPECT(free_at_first <= total_at_first);
   CUDA(cudaMalloc(&d_sum, sizeof(*d_sum)));
   for (int b = 0; b < kBuffers; ++b) {
     CUDA(cudaMalloc(&buffers[b], kBytes));
@@ -35,6 +40,7 @@ int main(int argc, char** argv) {
   size_t free_bytes, total;
   CUDA(cudaMemGetInfo(&free_bytes, &total));
   EXPECT(total - free_bytes >= kBuffers * kBytes);
+  EXPECT(total == total_at_first);
   std::vector<unsigned> changed(touched, 0);
   const size_t kWindow = 9 << 20;
   std::vector<unsigned char> window(kWindow);

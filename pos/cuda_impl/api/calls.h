@@ -59,6 +59,19 @@ struct FunctionAttribute {
 // Not CUDA's: 1 when the kernel may print (or call assert).
 inline constexpr std::int32_t kAttributePrints = 0x10001;
 
+// Bits of LaunchArgs.cooperative. With kLaunchExtended the parameters are
+// followed by a LaunchExtension.
+inline constexpr std::uint32_t kLaunchCooperative = 1;
+inline constexpr std::uint32_t kLaunchExtended = 2;
+struct LaunchExtension {
+  std::uint32_t cluster[3];      // 0: as the kernel says
+  std::uint32_t cluster_policy;  // CUclusterSchedulingPolicy
+  std::int32_t priority;
+  std::uint32_t flags;
+};
+inline constexpr std::uint32_t kLaunchHasPriority = 1;
+inline constexpr std::uint32_t kLaunchProgrammatic = 2;
+
 // DeviceTable's bulk output: `count` of these, each followed by
 // `attribute_count` DeviceAttribute.
 struct DeviceRecord {

@@ -83,6 +83,8 @@ class CudaStream : public DeviceStream {
   CUresult CopyBetween(const Ends& ends, DeviceAddress dst, DeviceAddress src,
                        std::uint64_t bytes, Pending* pending)
       POS_REQUIRES(core_->use_mu);
+  CUresult LaunchHere(CUfunction function, const LaunchConfig& config,
+                      void** params) POS_REQUIRES(core_->use_mu);
   // Marks the end of what was just submitted with `result`, and has it
   // reported.
   void Done(CUresult result, Pending pending) POS_REQUIRES(core_->use_mu);

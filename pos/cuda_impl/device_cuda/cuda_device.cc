@@ -75,6 +75,9 @@ class CudaDevice : public Device {
   [[nodiscard]] std::uint64_t FreeBytes() const override {
     return memory_.FreeBytes();
   }
+  [[nodiscard]] std::uint64_t Headroom(std::uint64_t promised) const override {
+    return memory_.Headroom(promised);
+  }
   Status Map(DeviceAddress address, std::uint64_t bytes) override {
     return memory_.Map(address, bytes);
   }
@@ -128,6 +131,8 @@ class CudaDevice : public Device {
     return digester_.Digest(ranges, seed, digests);
   }
   [[nodiscard]] std::uint64_t NowNs() const override { return MonotonicNs(); }
+
+  [[nodiscard]] Status Check() const { return memory_.Check(); }
 
  private:
   // Given back last.
@@ -199,6 +204,10 @@ Result<std::vector<DeviceInfo>> ListCudaDevices(
     devices.push_back(std::move(info));
   }
   return devices;
+}
+
+Status CheckCudaDevice(const Device& device) {
+  return static_cast<const CudaDevice&>(device).Check();
 }
 
 }  // namespace pos::cuda_device

@@ -47,6 +47,10 @@ Result<std::unique_ptr<Device>> NewCudaDevice(const CudaOptions& options);
 Result<std::vector<DeviceInfo>> ListCudaDevices(
     const std::string& driver_library);
 
+// Whether the driver still answers for a device that NewCudaDevice made, while
+// no work runs there. Blocks for as long as the driver does.
+Status CheckCudaDevice(const Device& device);
+
 }  // namespace pos::cuda_device
 
 #endif  // POS_CUDA_IMPL_DEVICE_CUDA_CUDA_DEVICE_H_

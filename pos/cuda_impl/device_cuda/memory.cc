@@ -90,6 +90,16 @@ Status CudaMemory::Reserve(std::uint64_t base, std::uint64_t bytes) {
   return {};
 }
 
+Status CudaMemory::Check() const {
+  POS_RETURN_IF_ERROR(UseContext());
+  std::size_t free_bytes = 0;
+  std::size_t total = 0;
+  POS_RETURN_IF_ERROR(
+      driver_.Check(driver_.MemGetInfo(&free_bytes, &total), "cuMemGetInfo"));
+  return driver_.Check(driver_.StreamSynchronize(nullptr),
+                       "cuStreamSynchronize");
+}
+
 std::uint64_t CudaMemory::FreeBytes() const {
   std::size_t free_bytes = 0;
   std::size_t total = 0;
@@ -98,6 +108,18 @@ std::uint64_t CudaMemory::FreeBytes() const {
     return 0;
   }
   return free_bytes;
+}
+
+std::uint64_t CudaMemory::Headroom(std::uint64_t promised) const {
+  // What is free and what is held change together: read until they fit.
+  std::uint64_t held = held_bytes_.load();
+  std::uint64_t free_bytes = FreeBytes();
+  for (int i = 0; i < 10 && held != held_bytes_.load(); ++i) {
+    held = held_bytes_.load();
+    free_bytes = FreeBytes();
+  }
+  const std::uint64_t owed = promised - std::min(promised, held);
+  return free_bytes - std::min(free_bytes, owed);
 }
 
 Result<std::shared_ptr<DevicePhysical>> CudaMemory::CreatePhysical(
@@ -109,7 +131,7 @@ Result<std::shared_ptr<DevicePhysical>> CudaMemory::CreatePhysical(
       driver_.Check(driver_.MemCreate(&handle, bytes, &prop, 0),
                     "cuMemCreate of " + std::to_string(bytes) + " bytes"));
   return std::shared_ptr<DevicePhysical>(
-      std::make_shared<CudaPhysical>(driver_, handle, bytes));
+      std::make_shared<CudaPhysical>(driver_, handle, bytes, &held_bytes_));
 }
 
 Status CudaMemory::Map(DeviceAddress address, std::uint64_t bytes) {

@@ -6,6 +6,7 @@
 #ifndef POS_CUDA_IMPL_DEVICE_CUDA_MEMORY_H_
 #define POS_CUDA_IMPL_DEVICE_CUDA_MEMORY_H_
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -21,10 +22,16 @@ namespace pos::cuda_device {
 // A piece of the driver's physical memory.
 class CudaPhysical : public DevicePhysical {
  public:
+  // `held`: of the device, counts what there is; outlives this.
   CudaPhysical(const Driver& driver, CUmemGenericAllocationHandle handle,
-               std::uint64_t bytes)
-      : driver_(driver), handle_(handle), bytes_(bytes) {}
-  ~CudaPhysical() override { driver_.MemRelease(handle_); }
+               std::uint64_t bytes, std::atomic<std::uint64_t>* held)
+      : driver_(driver), handle_(handle), bytes_(bytes), held_(held) {
+    held_->fetch_add(bytes_);
+  }
+  ~CudaPhysical() override {
+    driver_.MemRelease(handle_);
+    held_->fetch_sub(bytes_);
+  }
   [[nodiscard]] std::uint64_t bytes() const override { return bytes_; }
   [[nodiscard]] CUmemGenericAllocationHandle handle() const { return handle_; }
   bool cleared = false;  // the driver gives memory as it was
@@ -33,6 +40,7 @@ class CudaPhysical : public DevicePhysical {
   const Driver& driver_;
   const CUmemGenericAllocationHandle handle_;
   const std::uint64_t bytes_;
+  std::atomic<std::uint64_t>* const held_;
 };
 
 class CudaMemory {
@@ -56,7 +64,10 @@ class CudaMemory {
   // Reserves exactly these addresses, once.
   Status Reserve(std::uint64_t base, std::uint64_t bytes);
 
+  // Whether the driver answers, and has nothing to complain about.
+  [[nodiscard]] Status Check() const;
   [[nodiscard]] std::uint64_t FreeBytes() const;
+  [[nodiscard]] std::uint64_t Headroom(std::uint64_t promised) const;
   Status Map(DeviceAddress address, std::uint64_t bytes);
   Status Unmap(DeviceAddress address, std::uint64_t bytes);
   Result<std::shared_ptr<DevicePhysical>> CreatePhysical(std::uint64_t bytes);
@@ -98,6 +109,7 @@ class CudaMemory {
   const std::uint64_t key_;
   std::uint64_t base_ = 0;
   std::uint64_t bytes_ = 0;
+  std::atomic<std::uint64_t> held_bytes_{0};
   // Changed by the worker under mappings_mu, and read by it without.
   std::map<std::uint64_t, std::shared_ptr<CudaPhysical>> mapped_;
   Ranges variables_;

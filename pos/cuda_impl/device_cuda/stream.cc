@@ -1,4 +1,5 @@
 // Streams and events.
+#include <array>
 #include <cstring>
 #include <utility>
 #include <vector>
@@ -201,6 +202,55 @@ void CudaStream::Fill(DeviceAddress dst, std::uint32_t value,
   Done(result, std::move(pending));
 }
 
+CUresult CudaStream::LaunchHere(CUfunction function, const LaunchConfig& config,
+                                void** params) {
+  const auto& [gx, gy, gz] = config.grid;
+  const auto& [bx, by, bz] = config.block;
+  std::array<CUlaunchAttribute, 5> attributes{};
+  unsigned count = 0;
+  const auto add = [&](CUlaunchAttributeID id) -> CUlaunchAttributeValue& {
+    attributes[count].id = id;
+    return attributes[count++].value;
+  };
+  if (config.cooperative) {
+    add(CU_LAUNCH_ATTRIBUTE_COOPERATIVE).cooperative = 1;
+  }
+  if (config.cluster[0] != 0) {
+    auto& dim = add(CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION).clusterDim;
+    dim.x = config.cluster[0];
+    dim.y = config.cluster[1];
+    dim.z = config.cluster[2];
+  }
+  if (config.cluster_policy != 0) {
+    add(CU_LAUNCH_ATTRIBUTE_CLUSTER_SCHEDULING_POLICY_PREFERENCE)
+        .clusterSchedulingPolicyPreference =
+        static_cast<CUclusterSchedulingPolicy>(config.cluster_policy);
+  }
+  if (config.priority) {
+    add(CU_LAUNCH_ATTRIBUTE_PRIORITY).priority = *config.priority;
+  }
+  if (config.programmatic) {
+    add(CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION)
+        .programmaticStreamSerializationAllowed = 1;
+  }
+  if (count == 0) {
+    return core_->driver.LaunchKernel(function, gx, gy, gz, bx, by, bz,
+                                      config.dynamic_shared_bytes, stream_,
+                                      params, nullptr);
+  }
+  const CUlaunchConfig all{.gridDimX = gx,
+                           .gridDimY = gy,
+                           .gridDimZ = gz,
+                           .blockDimX = bx,
+                           .blockDimY = by,
+                           .blockDimZ = bz,
+                           .sharedMemBytes = config.dynamic_shared_bytes,
+                           .hStream = stream_,
+                           .attrs = attributes.data(),
+                           .numAttrs = count};
+  return core_->driver.LaunchKernelEx(&all, function, params, nullptr);
+}
+
 DeviceError CudaStream::Launch(DeviceFunction* function,
                                const LaunchConfig& config,
                                std::span<const std::byte> params,
@@ -223,16 +273,7 @@ DeviceError CudaStream::Launch(DeviceFunction* function,
   for (const ParamInfo& param : info.params) {
     pointers.push_back(const_cast<std::byte*>(params.data() + param.offset));
   }
-  const auto& [gx, gy, gz] = config.grid;
-  const auto& [bx, by, bz] = config.block;
-  const CUresult result =
-      config.cooperative
-          ? core_->driver.LaunchCooperativeKernel(
-                mine->function(), gx, gy, gz, bx, by, bz,
-                config.dynamic_shared_bytes, stream_, pointers.data())
-          : core_->driver.LaunchKernel(mine->function(), gx, gy, gz, bx, by, bz,
-                                       config.dynamic_shared_bytes, stream_,
-                                       pointers.data(), nullptr);
+  const CUresult result = LaunchHere(mine->function(), config, pointers.data());
   if (result != CUDA_SUCCESS && !IsFatal(result)) {
     return static_cast<DeviceError>(result);
   }

@@ -169,6 +169,8 @@ DeviceError SimFunction::CheckLaunch(const LaunchConfig& config,
                                      std::span<const std::byte> params) {
   if (info_.launch_error == 0) {
     if (const DeviceError error = CheckShape(config)) return error;
+    const auto& [cx, cy, cz] = config.cluster;
+    if (std::uint64_t{cx} * cy * cz > 1) return CUDA_ERROR_NOT_SUPPORTED;
     if (params.size() < info_.params_bytes) return CUDA_ERROR_INVALID_VALUE;
     const Status ready = kernel_->Prepare();
     if (ready.ok()) return 0;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -270,8 +271,21 @@ ApiExecutor::Outcome CudaExecutor::ExecLaunch(ApiContext* context,
   config.grid = {args.grid_x, args.grid_y, args.grid_z};
   config.block = {args.block_x, args.block_y, args.block_z};
   config.dynamic_shared_bytes = args.shared_bytes;
-  config.cooperative = args.cooperative != 0;
-  const std::span<const std::byte> params = context->Inline();
+  config.cooperative = (args.cooperative & kLaunchCooperative) != 0;
+  std::span<const std::byte> params = context->Inline();
+  if ((args.cooperative & kLaunchExtended) != 0) {
+    LaunchExtension more;
+    if (params.size() < sizeof(more)) {
+      return Fail(context, CUDA_ERROR_INVALID_VALUE);
+    }
+    params = params.first(params.size() - sizeof(more));
+    std::memcpy(&more, params.data() + params.size(), sizeof(more));
+    std::copy(std::begin(more.cluster), std::end(more.cluster),
+              config.cluster.begin());
+    config.cluster_policy = more.cluster_policy;
+    if ((more.flags & kLaunchHasPriority) != 0) config.priority = more.priority;
+    config.programmatic = (more.flags & kLaunchProgrammatic) != 0;
+  }
   if (params.size() != function->info().params_bytes) {
     return Fail(context, CUDA_ERROR_INVALID_VALUE);
   }

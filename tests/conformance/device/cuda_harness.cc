@@ -79,6 +79,11 @@ class CudaHarness : public Harness {
       Inner::Start();
       const SessionOptions inner = NestedOptions();
       options.driver_library = Beside("../lib/pos/libcuda.so.1");
+      // Between the two: something that fails on purpose.
+      if (const char* between = std::getenv("POS_CONFORMANCE_BETWEEN")) {
+        ::setenv("POS_FAULTY_REAL", options.driver_library.c_str(), 1);
+        options.driver_library = between;
+      }
       options.arena_base = inner.layout.PartBase(0);
       options.arena_bytes = inner.layout.BlockBytes();
     }

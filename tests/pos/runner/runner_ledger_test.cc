@@ -33,7 +33,7 @@ class RunnerLedgerTest : public ::testing::Test {
 TEST_F(RunnerLedgerTest, WhatIsNotGrantedIsAskedFor) {
   EXPECT_EQ(ledger_.Take(0, kMiB), Answer::kPending);
   EXPECT_EQ(wanted_, std::vector<std::uint64_t>{kMiB});
-  ledger_.OnAnswer(0, 3 * kMiB, 0);
+  ledger_.OnAnswer(0, 3 * kMiB, 0, false);
   EXPECT_EQ(ledger_.Take(0, kMiB), Answer::kGranted);
   EXPECT_EQ(ledger_.FreeBytes(0), 2 * kMiB);
 }
@@ -136,6 +136,27 @@ TEST_F(RunnerLedgerTest, WhatIsReclaimedMayNotBeEnough) {
   EXPECT_EQ(wanted_.size(), 2u);
   ledger_.OnAnswer(0, 0, 0);
   EXPECT_EQ(ledger_.Take(0, kMiB), Answer::kDenied);
+}
+
+// Others may have taken what posd has granted.
+TEST_F(RunnerLedgerTest, NothingIsPromisedThatTheDeviceDoesNotHave) {
+  std::uint64_t promised_before = 0;
+  std::uint64_t room = 5 * kMiB;
+  ledger_.SetHeadroom([&](int, std::uint64_t promised) {
+    promised_before = promised;
+    return room - std::min(room, promised);
+  });
+  ledger_.OnAnswer(0, 100 * kMiB, 0);
+  EXPECT_EQ(ledger_.FreeBytes(0), 5 * kMiB);
+  EXPECT_EQ(ledger_.Take(0, 3 * kMiB), Answer::kGranted);
+  EXPECT_EQ(ledger_.Take(0, 3 * kMiB), Answer::kDenied);
+  EXPECT_EQ(promised_before, 3 * kMiB);
+  EXPECT_EQ(ledger_.Take(0, 2 * kMiB), Answer::kGranted);
+  // They have given it back.
+  room = 200 * kMiB;
+  EXPECT_EQ(ledger_.Take(0, 3 * kMiB), Answer::kGranted);
+  EXPECT_EQ(ledger_.FreeBytes(0), 92 * kMiB);
+  EXPECT_TRUE(wanted_.empty());
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "pos/base/files.h"
 #include "pos/base/process.h"
 #include "pos/cuda_impl/device_cuda/cuda_device.h"
 #include "tests/conformance/device/fixture.h"
@@ -116,9 +117,76 @@ int UseDevice(const char* library) {
   return failed ? kFailed : kNoFault;
 }
 
+cuda_device::CudaOptions OptionsFor(const char* library) {
+  const SessionOptions inner = conformance::NestedOptions();
+  cuda_device::CudaOptions options;
+  options.driver_library = library;
+  options.arena_base = inner.layout.PartBase(0);
+  options.arena_bytes = inner.layout.BlockBytes();
+  return options;
+}
+
+// Layouts of a kernel that is there as machine code alone.
+int FindLayout(const char* library) {
+  auto opened = cuda_device::NewCudaDevice(OptionsFor(library));
+  if (!opened.ok()) return kRefused;
+  conformance::Sink sink;
+  auto context = (*opened)->CreateContext(0, &sink);
+  if (!context.ok()) return kFailed;
+  auto image = ReadWholeFile(POS_FATBIN_DATA "/sm90.cubin");
+  NoPlacer placer;
+  DeviceError error = 0;
+  if (!image.ok()) return kFailed;
+  auto module =
+      (*context)->LoadModule(std::as_bytes(std::span(*image)), &placer, &error);
+  if (!module.ok()) return kFailed;
+  const DeviceFunction* const mixed =
+      (*module)->FindFunction("_Z5mixedcsx6float31SPi");
+  if (mixed == nullptr) return kFailed;
+  const std::vector<ParamInfo>& params = mixed->info().params;
+  const bool right = params.size() == 6 && params[3].offset == 16 &&
+                     params[3].size == 12 && params[5].offset == 56 &&
+                     mixed->info().params_bytes == 64;
+  return right ? kNoFault : kWrong;
+}
+
+// A launch with all that it can ask for.
+int LaunchWithAttributes(const char* library) {
+  auto opened = cuda_device::NewCudaDevice(OptionsFor(library));
+  if (!opened.ok()) return kRefused;
+  Device* const device = opened->get();
+  const DeviceAddress at = OptionsFor(library).arena_base;
+  if (!device->Map(at, Device::kMapGranularity).ok()) return kFailed;
+  device->AddAllocation(at, Device::kMapGranularity);
+  conformance::Sink sink;
+  auto context = device->CreateContext(0, &sink);
+  if (!context.ok()) return kFailed;
+  NoPlacer placer;
+  DeviceError error = 0;
+  std::string image(conformance::kVariables);
+  image += '\0';
+  auto module =
+      (*context)->LoadModule(std::as_bytes(std::span(image)), &placer, &error);
+  if (!module.ok()) return kFailed;
+  LaunchConfig config;
+  config.grid = {4, 2, 1};
+  config.cooperative = true;
+  config.cluster = {4, 2, 1};
+  config.cluster_policy = 2;
+  config.priority = -3;
+  config.programmatic = true;
+  const auto* const params = reinterpret_cast<const std::byte*>(&at);
+  DeviceStream* const stream = (*context)->default_stream();
+  if (stream->Launch((*module)->FindFunction("step"), config,
+                     std::span(params, 8), 1) != 0) {
+    return kFailed;
+  }
+  return sink.Await(1) == 0 ? kNoFault : kFailed;
+}
+
 // The same in a process of its own, with its own inner runner; the wait status.
 int InProcess(const std::string& faulty, const char* missing = nullptr,
-              const char* library = POS_FAULTY_DRIVER) {
+              int (*use)(const char*) = UseDevice) {
   std::fflush(nullptr);
   const pid_t pid = ::fork();
   if (pid == 0) {
@@ -138,7 +206,7 @@ int InProcess(const std::string& faulty, const char* missing = nullptr,
     ::setenv("POS_FAULTY_REAL", POS_SHIM_LIBRARY, 1);
     ::setenv("POS_FAULTY_CALL", faulty.c_str(), 1);
     if (missing != nullptr) ::setenv("POS_FAULTY_MISSING", missing, 1);
-    const int result = UseDevice(library);
+    const int result = use(POS_FAULTY_DRIVER);
     ::kill(inner, SIGKILL);
     ::waitpid(inner, nullptr, 0);
     ::unlink(path.c_str());
@@ -185,6 +253,21 @@ TEST(DriverFaults, EachFunctionMayFail) {
     if (kQuiet.contains(call)) continue;
     EXPECT_THAT(WEXITSTATUS(status), testing::AnyOf(kRefused, kFailed));
   }
+}
+
+TEST(DriverFaults, LayoutsComeFromTheCubinWhereTheDriverDoesNotTell) {
+  EXPECT_EQ(WEXITSTATUS(InProcess("none", nullptr, FindLayout)), kNoFault);
+  EXPECT_EQ(WEXITSTATUS(InProcess("none", "cuFuncGetParamInfo", FindLayout)),
+            kNoFault);
+}
+
+TEST(DriverFaults, LaunchAttributesReachTheDriver) {
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(WEXITSTATUS(InProcess("tell", nullptr, LaunchWithAttributes)),
+            kNoFault);
+  EXPECT_THAT(testing::internal::GetCapturedStderr(),
+              HasSubstr("cooperative 1\ncluster 4 2 1\npolicy 2\n"
+                        "priority -3\nprogrammatic 1\n"));
 }
 
 TEST(DriverFaults, MissingOldAndIncompleteDriversAreRefused) {
