@@ -75,14 +75,14 @@ class MemoryImage {
     files.pack_id = pack_id_;
     files.pack = Duplicate(pack_);
     files.index = Duplicate(index_);
-    ckpt::PackWriterOptions options;
-    options.threads = 1;
-    options.direct = false;
+    ckpt::SaveOptions options;
+    options.pack.threads = 1;
+    options.pack.direct = false;
     const std::atomic<bool> cancel{false};
     POS_ASSIGN_OR_RETURN(
         const auto save,
         ckpt::SessionSave::Create(session, std::move(files), options));
-    POS_RETURN_IF_ERROR(save->CopyDevice(&cancel));
+    POS_RETURN_IF_ERROR(save->CopyAtCut(&cancel));
     POS_RETURN_IF_ERROR(save->CopyHost(&cancel));
     return save->Finish();
   }
