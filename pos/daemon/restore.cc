@@ -361,18 +361,6 @@ Status RestoreRun::Admit() {
   return {};
 }
 
-Status RestoreRun::WaitLoaded() {
-  const Status status = supervisor_->WaitLoaded(
-      job_, [this](std::uint64_t done, std::uint64_t total) {
-        if (Report("load", done, total).ok()) return Status();
-        return Status(Code::kAborted,
-                      "no longer waiting for the rest of the memory",
-                      "job " + job_->name() + " runs, and goes on loading");
-      });
-  loaded_ns_ = job_->loaded_ns() != 0 ? job_->loaded_ns() : MonotonicNs();
-  return status.WithContext("image " + request_.image());
-}
-
 void RestoreRun::Undo(const Status& why) {
   if (job_ == nullptr) return;
   if (tree_started_) {

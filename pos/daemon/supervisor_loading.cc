@@ -8,6 +8,7 @@
 
 #include "pos/base/clock.h"
 #include "pos/base/log.h"
+#include "pos/daemon/restore.h"
 #include "pos/daemon/supervisor.h"
 
 namespace pos {
@@ -113,6 +114,18 @@ Status Supervisor::WaitLoaded(const JobPtr& job, const OnLoadProgress& report) {
     job->WaitLoadChange(Deadline::AfterMs(kPollNs / 1'000'000));
   }
   return job->load_error();
+}
+
+Status RestoreRun::WaitLoaded() {
+  const Status status = supervisor_->WaitLoaded(
+      job_, [this](std::uint64_t done, std::uint64_t total) {
+        if (Report("load", done, total).ok()) return Status();
+        return Status(Code::kAborted,
+                      "no longer waiting for the rest of the memory",
+                      "job " + job_->name() + " runs, and goes on loading");
+      });
+  loaded_ns_ = job_->loaded_ns() != 0 ? job_->loaded_ns() : MonotonicNs();
+  return status.WithContext("image " + request_.image());
 }
 
 }  // namespace pos

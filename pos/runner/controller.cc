@@ -212,24 +212,6 @@ void Controller::OnLateAnswer() {
   SendEvent(runner::Event::RESUMED, "");
 }
 
-void Controller::OnLazyEnded() {
-  const ckpt::LazyLoad::Progress progress = lazy_->progress();
-  if (progress.status.ok()) {
-    session_->ReplaceWatch(nullptr);
-    lazy_.reset();
-    POS_LOG(kInfo, "all memory is loaded",
-            {{"job", job_}, {"bytes", progress.loaded_bytes}});
-    SendEvent(runner::Event::LOADED, "");
-    return;
-  }
-  // Calls wait for what will not come: nothing is left but to end.
-  POS_LOG(kError, "memory of the session could not be loaded",
-          {{"job", job_}, {"why", progress.status.ToString()}});
-  SendEvent(runner::Event::LOAD_FAILED, progress.status.ToString());
-  exit_status_ = 1;
-  ending_ = true;
-}
-
 void Controller::OnClientEnded(const char* how) {
   client_pidfd_.Reset();
   // While it is being saved, the session outlives its client: posd kills a job

@@ -281,23 +281,4 @@ Status Controller::HandleLoad(const runner::Load& request,
   return {};
 }
 
-Status Controller::LoadLazily(const runner::Load& request,
-                              ckpt::SessionLoadFiles files,
-                              runner::FromRunner* reply) {
-  ckpt::LazyLoadOptions options;
-  options.bytes_per_second = request.lazy_bytes_per_second();
-  POS_ASSIGN_OR_RETURN(lazy_, ckpt::LoadSessionLazily(
-                                  session_.get(), std::move(files), options));
-  session_->SetWatch(lazy_.get());
-  ckpt::LazyLoad::Hooks hooks;
-  hooks.wake = [this] { session_->Wake(); };
-  hooks.ended = [this] {
-    lazy_ended_.store(true, std::memory_order_release);
-    Wake();
-  };
-  lazy_->Begin(std::move(hooks));
-  reply->mutable_loaded()->set_loading(true);
-  return {};
-}
-
 }  // namespace pos
