@@ -31,6 +31,7 @@ Status Controller::HandleSave(std::uint64_t id, const runner::Save& request,
                          : AtRest();
   if (!ready) return NotReady("the session is not where this mode begins");
   if (save_ != nullptr) return Busy("a save is under way");
+  if (lazy_ != nullptr) return Busy("its memory is still being loaded");
   if (fds.size() != (request.has_known() ? 3u : 2u) ||
       request.store().size() != 16) {
     return Proto("wrong number of descriptors");

@@ -28,7 +28,7 @@ Status Save(Session* session, const TestSession& files) {
   POS_ASSIGN_OR_RETURN(const std::unique_ptr<SessionSave> save,
                        SessionSave::Create(session, files.MakeFiles(), {}));
   const std::atomic<bool> cancel{false};
-  POS_RETURN_IF_ERROR(save->CopyDevice(&cancel));
+  POS_RETURN_IF_ERROR(save->CopyAtCut(&cancel));
   POS_RETURN_IF_ERROR(save->CopyHost(&cancel));
   return save->Finish();
 }
