@@ -36,6 +36,15 @@ std::uint64_t Plus(std::uint64_t a, std::uint64_t b) {
              : sum;
 }
 
+// The parameters of a launch, without what may follow them.
+std::span<const std::byte> ParamsOf(const ApiContext& call) {
+  const std::span<const std::byte> all = call.Inline();
+  const bool extended =
+      (call.Args<LaunchArgs>().cooperative & kLaunchExtended) != 0;
+  if (!extended || all.size() < sizeof(LaunchExtension)) return all;
+  return all.first(all.size() - sizeof(LaunchExtension));
+}
+
 // Variables lie next to each other; a module can have thousands.
 void AddJoined(const WorkerBlock& block, std::vector<MemoryRange>* ranges) {
   if (!ranges->empty()) {
@@ -162,9 +171,9 @@ void CallAccessFinder::FindLaunch(const ApiContext& call) {
     config.grid = {args.grid_x, args.grid_y, args.grid_z};
     config.block = {args.block_x, args.block_y, args.block_z};
     config.dynamic_shared_bytes = args.shared_bytes;
-    config.cooperative = args.cooperative != 0;
+    config.cooperative = (args.cooperative & kLaunchCooperative) != 0;
     set_.Clear();
-    found = function->access->Find(config, call.Inline(), spans_, &set_);
+    found = function->access->Find(config, ParamsOf(call), spans_, &set_);
   }
   if (!found) GuessLaunch(call);
   spans_.AddAliases(&set_.reads);
@@ -174,7 +183,7 @@ void CallAccessFinder::FindLaunch(const ApiContext& call) {
 void CallAccessFinder::GuessLaunch(const ApiContext& call) {
   set_.Clear();
   set_.basis = AccessBasis::kGuessed;
-  const std::span<const std::byte> params = call.Inline();
+  const std::span<const std::byte> params = ParamsOf(call);
   for (std::size_t at = 0; at + sizeof(DeviceAddress) <= params.size();
        at += 4) {
     DeviceAddress address = 0;
