@@ -33,7 +33,7 @@ class RunnerLedgerTest : public ::testing::Test {
 TEST_F(RunnerLedgerTest, WhatIsNotGrantedIsAskedFor) {
   EXPECT_EQ(ledger_.Take(0, kMiB), Answer::kPending);
   EXPECT_EQ(wanted_, std::vector<std::uint64_t>{kMiB});
-  ledger_.OnAnswer(0, 3 * kMiB, 0, false);
+  ledger_.OnAnswer(0, 3 * kMiB, 0);
   EXPECT_EQ(ledger_.Take(0, kMiB), Answer::kGranted);
   EXPECT_EQ(ledger_.FreeBytes(0), 2 * kMiB);
 }
