@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <utility>
 
 #include "pos/base/files.h"
@@ -108,6 +109,8 @@ Status CheckpointRun::Dump() {
   dump->set_timeout_ms(tunables_.criu_dump_ms);
   dump->set_hold_ms(kHoldMs);
   dump->add_exclude(supervisor_->options_.host_file_dir + "/pos-");
+  dump->set_attach_socket(
+      std::filesystem::path(supervisor_->attach_path_).filename());
   const std::uint64_t asked_ns = MonotonicNs();
   // The request is answered when the tree is let go; until then this future
   // holds the call.

@@ -76,7 +76,10 @@ class Monitor {
   void Answer(std::uint64_t id, const Status& status);
   Status Decide(const Verdict& verdict);
   Status ChangeHold(const Hold& hold);
-  Result<std::vector<std::string>> Blockers(const Preflight& request) const;
+  // The dump's own preflight.
+  Status CheckDumpable(const Dump& dump) const;
+  Result<std::vector<std::string>> Blockers(
+      const Preflight& request, const std::string& attach_socket) const;
   void SendDeferredSignals();
 
   const JobConfig config_;

@@ -8,6 +8,7 @@
 #include "pos/job/messages.h"
 #include "pos/job/monitor.h"
 #include "pos/job/preflight.h"
+#include "pos/job/sockets.h"
 #include "pos/job/process_tree.h"
 
 namespace pos::job {
@@ -178,7 +179,7 @@ void Monitor::SendDeferredSignals() {
 }
 
 Result<std::vector<std::string>> Monitor::Blockers(
-    const Preflight& request) const {
+    const Preflight& request, const std::string& attach_socket) const {
   if (config_.criu().empty()) {
     return NotReady("there is no CRIU", "run scripts/setup");
   }
@@ -187,7 +188,17 @@ Result<std::vector<std::string>> Monitor::Blockers(
                        pid_,
                        stdio_->TerminalDevices(),
                        {request.own_file().begin(), request.own_file().end()},
-                       request.own_socket()});
+                       request.own_socket(),
+                       attach_socket});
+}
+
+Status Monitor::CheckDumpable(const Dump& dump) const {
+  POS_ASSIGN_OR_RETURN(const std::vector<std::string> found,
+                       Blockers({}, dump.attach_socket()));
+  for (const std::string& blocker : found) {
+    if (blocker.ends_with(kBeingAttached)) return NotReady(blocker, "try again");
+  }
+  return BlockersToStatus(found);
 }
 
 void Monitor::HandlePreflight(std::uint64_t id, const Preflight& request) {
@@ -195,7 +206,7 @@ void Monitor::HandlePreflight(std::uint64_t id, const Preflight& request) {
     Answer(id, Busy("the job is being dumped"));
     return;
   }
-  const Result<std::vector<std::string>> found = Blockers(request);
+  const Result<std::vector<std::string>> found = Blockers(request, "");
   if (!found.ok()) {
     Answer(id, found.status());
     return;
@@ -236,8 +247,7 @@ Status Monitor::StartDump(std::uint64_t id, const Dump& dump,
     return Proto("a dump needs the descriptor of a directory");
   }
   if (!dump.skip_preflight()) {
-    POS_ASSIGN_OR_RETURN(const std::vector<std::string> found, Blockers({}));
-    POS_RETURN_IF_ERROR(BlockersToStatus(found));
+    POS_RETURN_IF_ERROR(CheckDumpable(dump));
   } else if (state_ != Hello::RUNNING) {
     return NotReady("the job does not run yet");
   }

@@ -124,7 +124,7 @@ class Inspector {
     if (S_ISSOCK(mode)) {
       const std::string why =
           SocketBlocker(process.pid, descriptor.number, descriptor.st.st_ino,
-                        sockets_, scope_.own_socket);
+                        sockets_, scope_.own_socket, scope_.attach_socket);
       if (!why.empty()) Find(process, descriptor, why);
     } else if (StartsWith(descriptor.target, "anon_inode:")) {
       const std::string kind = descriptor.target.substr(11);

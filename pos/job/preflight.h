@@ -29,6 +29,8 @@ struct PreflightScope {
   // What the client library has open; see Preflight in job.proto.
   std::vector<std::string> own_files = {};
   std::string own_socket = {};
+  // Who is connected there is just being attached; see Dump in job.proto.
+  std::string attach_socket = {};
 };
 
 // One sentence per finding, process and thing named; empty: go ahead.

@@ -140,7 +140,12 @@ std::string UnixPeerName(int socket) {
 
 std::string UnixBlocker(int socket, std::uint64_t inode,
                         const std::set<std::uint64_t>& own_inodes,
-                        const std::string& own_socket) {
+                        const std::string& own_socket,
+                        const std::string& attach_socket) {
+  if (!attach_socket.empty() &&
+      UnixPeerName(socket).ends_with("/" + attach_socket)) {
+    return kBeingAttached;
+  }
   const std::optional<std::uint32_t> peer = UnixPeer(inode);
   if (!peer || *peer == 0 || own_inodes.count(*peer) != 0) return "";
   const std::string name = UnixPeerName(socket);
@@ -153,7 +158,8 @@ std::string UnixBlocker(int socket, std::uint64_t inode,
 
 std::string SocketBlocker(pid_t pid, int number, std::uint64_t inode,
                           const std::set<std::uint64_t>& own_inodes,
-                          const std::string& own_socket) {
+                          const std::string& own_socket,
+                          const std::string& attach_socket) {
   const UniqueFd socket = Borrow(pid, number);
   if (!socket.valid()) return "";
   const int domain = IntOption(socket.get(), SOL_SOCKET, SO_DOMAIN);
@@ -167,7 +173,8 @@ std::string SocketBlocker(pid_t pid, int number, std::uint64_t inode,
       }
       return "";
     case AF_UNIX:
-      return UnixBlocker(socket.get(), inode, own_inodes, own_socket);
+      return UnixBlocker(socket.get(), inode, own_inodes, own_socket,
+                         attach_socket);
     case AF_NETLINK:
     case AF_PACKET:
       return "";

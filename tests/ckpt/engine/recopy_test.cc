@@ -88,7 +88,8 @@ TEST_F(Recopy, EndsThoughEverythingIsWrittenAllTheTime) {
   ASSERT_TRUE(status.ok()) << status.ToString();
   EXPECT_FALSE(save_->counts().converged);
   EXPECT_LE(save_->counts().rounds, Options().max_rounds);
-  EXPECT_GE(save_->counts().left_bytes, 4u << 20);
+  // All but a chunk or two, in which the latest fill has not arrived yet.
+  EXPECT_GE(save_->counts().left_bytes, 3u << 20);
   CutAndExpect();
 }
 

@@ -166,6 +166,8 @@ TEST(Json, Checkpoint) {
   result.set_written_bytes(3);
   result.set_chunks(4);
   result.set_unforeseen_chunks(5);
+  result.set_rounds(6);
+  result.set_digest_us(7'500);
   result.set_attempts(3);
   result.set_attempts_stall_us(120'000);
   EXPECT_EQ(ToJson(result),
@@ -173,7 +175,7 @@ TEST(Json, Checkpoint) {
             R"("reason":"asked for","stall_ms":1234.567,"cpu_dump_ms":1.0,)"
             R"("total_ms":2000.0,"live_bytes":1,"copied_bytes":2,)"
             R"("written_bytes":3,"chunks":4,"unforeseen_chunks":5,)"
-            R"("attempts":3,"attempts_stall_ms":120.0})");
+            R"("rounds":6,"digest_ms":7.5,"attempts":3,"attempts_stall_ms":120.0})");
 }
 
 TEST(Json, Restore) {
