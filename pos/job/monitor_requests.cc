@@ -8,8 +8,8 @@
 #include "pos/job/messages.h"
 #include "pos/job/monitor.h"
 #include "pos/job/preflight.h"
-#include "pos/job/sockets.h"
 #include "pos/job/process_tree.h"
+#include "pos/job/sockets.h"
 
 namespace pos::job {
 namespace {
@@ -196,7 +196,8 @@ Status Monitor::CheckDumpable(const Dump& dump) const {
   POS_ASSIGN_OR_RETURN(const std::vector<std::string> found,
                        Blockers({}, dump.attach_socket()));
   for (const std::string& blocker : found) {
-    if (blocker.ends_with(kBeingAttached)) return NotReady(blocker, "try again");
+    if (blocker.ends_with(kBeingAttached))
+      return NotReady(blocker, "try again");
   }
   return BlockersToStatus(found);
 }
