@@ -125,13 +125,13 @@ def start(node, program, undisturbed, share=0.4, times=1):
     `times` as many iterations: for one whose end is not awaited. Where each of
     several ended before that was seen, `undisturbed` is lengthened: what other
     jobs of it print is then compared in vain."""
-    for attempt in range(6):
+    for attempt in range(8):
         job = node.run(*program.command(times * undisturbed.iterations))
         if node.wait_calls(job, max(1, int(undisturbed.calls * share))):
             return job
         # It goes faster now than when it was measured, or pos-cli slower.
         share /= 3
-        if attempt % 2 == 1:
+        if attempt >= 1:
             undisturbed.lengthen(node, program)
     raise Failure(f"{program.name} ends before anything can be done to it")
 
