@@ -158,9 +158,8 @@ Status ChunkTable::Write(
     POS_RETURN_IF_ERROR(writer->BeginRegion(part.region));
     const auto rank = ranks.find(part.region.address);
     for (std::size_t i = 0; i < part.count; ++i) {
-      POS_RETURN_IF_ERROR(
-          writer->AddChunk(chunks_[part.first + i].ref,
-                           rank == ranks.end() ? 0 : rank->second));
+      POS_RETURN_IF_ERROR(writer->AddChunk(
+          chunks_[part.first + i].ref, rank == ranks.end() ? 0 : rank->second));
     }
   }
   return {};

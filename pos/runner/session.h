@@ -2,8 +2,8 @@
 // The heart of pos-runner, without its sockets.
 //
 // Threads: created, started, quiesced and destroyed by one controlling thread;
-//   the pipeline runs on threads of its own. CancelAll, Wake, AtRest, stats: any
-//   thread.
+//   the pipeline runs on threads of its own. CancelAll, Wake, AtRest, stats:
+//   any thread.
 // Blocking: Quiesce up to its deadline; Stop until the stages have ended their
 //   step.
 #ifndef POS_RUNNER_SESSION_H_

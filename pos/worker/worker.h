@@ -3,8 +3,8 @@
 // token comes back, out of order, by context.
 //
 // Threads: Step, Idle: the thread that runs the stage. CompletionQueue: the
-//   device's threads push. SetHold, Retry, still, in_flight, completed: any. The
-//   rest: while the stage is paused.
+//   device's threads push. SetHold, Retry, still, in_flight, completed: any.
+//   The rest: while the stage is paused.
 #ifndef POS_WORKER_WORKER_H_
 #define POS_WORKER_WORKER_H_
 

@@ -75,6 +75,8 @@ ALLOWED = [
      "no folding of what has to be rounded at run time"),
     ("tests/pos/cuda_impl/ptx/reference_float.cc", "volatile",
      "no folding of what has to be rounded at run time"),
+    ("tests/remoting/shim/client_managed.cc", "volatile",
+     "memory that a device writes"),
     ("tests/pos/job/victim.cc", "volatile", "written by a signal handler"),
 ]
 

@@ -11,8 +11,7 @@ namespace pos::cuda_device {
 namespace {
 
 constexpr std::uint64_t kNoLimit = ~std::uint64_t{0};
-// Between two looks at a device that works for long.
-constexpr std::uint64_t kLongestSleepNs = 200'000;
+constexpr std::uint64_t kLongestSleepNs = 200'000;  // of who looks at a device
 
 thread_local std::uint64_t current = 0;  // key of the thread's context
 

@@ -113,8 +113,9 @@ constexpr std::pair<CUdevice_attribute, int> kAttributes[] = {
     {CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED, 1},
     {CU_DEVICE_ATTRIBUTE_MEM_SYNC_DOMAIN_COUNT, 4},
     {CU_DEVICE_ATTRIBUTE_UNIFIED_FUNCTION_POINTERS, 1},
-    // Not offered: clusters of several blocks, IPC, graphics interop, RDMA, NUMA, multicast, stream memory
-    // operations, tensor maps. Attributes without a row are 0.
+    // Not offered: clusters of several blocks, IPC, graphics interop, RDMA,
+    // NUMA, multicast, stream memory operations, tensor maps. Attributes
+    // without a row are 0.
 };
 
 // Every number that cuda.h 13.0 defines is answered.

@@ -170,12 +170,13 @@ TEST(Json, Checkpoint) {
   result.set_digest_us(7'500);
   result.set_attempts(3);
   result.set_attempts_stall_us(120'000);
-  EXPECT_EQ(ToJson(result),
-            R"({"image":"train-1","job":"train","mode":"stop",)"
-            R"("reason":"asked for","stall_ms":1234.567,"cpu_dump_ms":1.0,)"
-            R"("total_ms":2000.0,"live_bytes":1,"copied_bytes":2,)"
-            R"("written_bytes":3,"chunks":4,"unforeseen_chunks":5,)"
-            R"("rounds":6,"digest_ms":7.5,"attempts":3,"attempts_stall_ms":120.0})");
+  EXPECT_EQ(
+      ToJson(result),
+      R"({"image":"train-1","job":"train","mode":"stop",)"
+      R"("reason":"asked for","stall_ms":1234.567,"cpu_dump_ms":1.0,)"
+      R"("total_ms":2000.0,"live_bytes":1,"copied_bytes":2,)"
+      R"("written_bytes":3,"chunks":4,"unforeseen_chunks":5,)"
+      R"("rounds":6,"digest_ms":7.5,"attempts":3,"attempts_stall_ms":120.0})");
 }
 
 TEST(Json, Restore) {
