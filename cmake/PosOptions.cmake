@@ -21,7 +21,9 @@ if(POS_SANITIZE)
   target_compile_options(
     pos_options INTERFACE -fsanitize=${POS_SANITIZE}
                           -fno-sanitize-recover=all -fno-omit-frame-pointer
-                          -O1)
+                          $<IF:$<BOOL:$<TARGET_PROPERTY:POS_PLAIN>>,-O0,-O1>
+                          # Of code that sanitizers add.
+                          $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
   target_link_options(pos_options INTERFACE -fsanitize=${POS_SANITIZE})
 endif()
 
