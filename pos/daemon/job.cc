@@ -329,6 +329,11 @@ Job::Returns Job::WaitReturned(std::size_t count, const Deadline& until) {
   return returns_;
 }
 
+void Job::WaitLoadChange(const Deadline& until) {
+  WaitUntil([this]() POS_NO_THREAD_SAFETY { return !Loading(); }, until,
+            nullptr);
+}
+
 Status Job::TryBegin(const std::string& what) {
   MutexLock lock(&mu_);
   if (!operation_.empty()) {

@@ -41,11 +41,6 @@ Status Job::load_error() const {
   return load_error_;
 }
 
-void Job::WaitLoadChange(const Deadline& until) {
-  WaitUntil([this]() POS_NO_THREAD_SAFETY { return !Loading(); }, until,
-            nullptr);
-}
-
 Job::CopyHistory Job::copy_history() const {
   MutexLock lock(&mu_);
   return copy_history_;
