@@ -16,7 +16,7 @@ std::shared_ptr<ChunkTable> ChunkTable::Make(Session* session,
                                              std::uint32_t chunk_bytes,
                                              PackWriter* writer,
                                              const ChunkTable* before) {
-  std::shared_ptr<ChunkTable> table(new ChunkTable(writer, chunk_bytes));
+  std::shared_ptr<ChunkTable> table(new ChunkTable(writer));
   table->self_ = table;
   for (const auto& [address, block] : session->memory().blocks()) {
     Part part;

@@ -103,11 +103,9 @@ class ChunkTable : public ChunkSink {
     std::size_t first = 0;
     std::size_t count = 0;
   };
-  ChunkTable(PackWriter* writer, std::uint32_t chunk_bytes)
-      : writer_(writer), chunk_bytes_(chunk_bytes) {}
+  explicit ChunkTable(PackWriter* writer) : writer_(writer) {}
 
   PackWriter* const writer_;
-  const std::uint32_t chunk_bytes_;
   std::weak_ptr<ChunkTable> self_;
   std::vector<Part> parts_;
   std::vector<Chunk> chunks_;

@@ -56,8 +56,9 @@ CUresult LoadCompilers() { return CUDA_SUCCESS; }
 
 constexpr std::size_t kLongestMessage = 1024;
 
-void LogFromRuntime(const char* component, int level, const char* format,
-                    va_list arguments) {
+[[gnu::format(printf, 3, 0)]] void LogFromRuntime(const char* component,
+                                                  int level, const char* format,
+                                                  va_list arguments) {
   if (format == nullptr) return;
   std::array<char, kLongestMessage> text{};
   std::vsnprintf(text.data(), text.size(), format, arguments);
