@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cerrno>
+#include <csignal>
 #include <utility>
 
 #include "ckpt/criu/log.h"
@@ -149,6 +150,10 @@ void CriuRun::OnExited(int wait_status) {
     Finish(killed_);
   } else if (exited_well && said_success_) {
     Finish({});
+  } else if (WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGKILL) {
+    // Not by us; for want of memory, say. It had no time for a word.
+    Finish({Code::kCriu, plan_.what + ": CRIU was killed",
+            "CRIU's log: " + plan_.log_path});
   } else {
     Finish(CriuFailure(plan_.what, plan_.log_path, plan_.output_path));
   }
