@@ -91,9 +91,12 @@ class Controller {
            phase_ == runner::State::DETACHED;
   }
   void SendSaved();
+  // A later step of the save that HandleSave began.
+  Status HandleSaveStep(const runner::ToRunner& request);
   // Runs one step of a save on its thread; the reply goes out when it is done.
   Status StartSaveStep(std::uint64_t id, std::function<Status()> step);
   Status HandleResume(const runner::Resume& request);
+  void OnMemoryAnswer(const runner::MemoryAnswer& answer);
   // The client has answered a detach that was given up.
   void OnLateAnswer();
   void FillState(runner::State* state) const;

@@ -52,39 +52,11 @@ void Controller::Handle(const runner::ToRunner& request,
       if (status.ok()) return;  // answered when it is done
       break;
     case runner::ToRunner::kFinishCow:
-      if (phase_ != runner::State::SERVING) {
-        status = NotReady("the client is not back");
-        break;
-      }
-      status = StartSaveStep(
-          request.id(), [this] { return save_->FinishCow(&save_cancel_); });
-      if (status.ok()) return;
-      break;
     case runner::ToRunner::kRecopy:
-      if (phase_ != runner::State::SERVING) {
-        status = NotReady("no client is served");
-        break;
-      }
-      status = StartSaveStep(
-          request.id(), [this] { return save_->CopyRounds(&save_cancel_); });
-      if (status.ok()) return;
-      break;
     case runner::ToRunner::kSaveCut:
-      if (!AtRest()) {
-        status = NotReady("not quiesced");
-        break;
-      }
-      status = StartSaveStep(
-          request.id(), [this] { return save_->CopyAtCut(&save_cancel_); });
-      if (status.ok()) return;
-      break;
     case runner::ToRunner::kSaveHost:
-      status = StartSaveStep(request.id(),
-                             [this] { return save_->CopyHost(&save_cancel_); });
-      if (status.ok()) return;
-      break;
     case runner::ToRunner::kFinish:
-      status = StartSaveStep(request.id(), [this] { return save_->Finish(); });
+      status = HandleSaveStep(request);
       if (status.ok()) return;
       break;
     case runner::ToRunner::kCancelSave:
@@ -104,21 +76,23 @@ void Controller::Handle(const runner::ToRunner& request,
       FillState(reply.mutable_state());
       break;
     case runner::ToRunner::kMemoryAnswer:
-      if (ledger_ != nullptr) {
-        const runner::MemoryAnswer& answer = request.memory_answer();
-        if (answer.only_told()) {
-          ledger_->OnFree(answer.device(), answer.device_free_bytes());
-        } else {
-          ledger_->OnAnswer(answer.device(), answer.granted_bytes(),
-                            answer.device_free_bytes());
-        }
-      }
+      OnMemoryAnswer(request.memory_answer());
       return;
     case runner::ToRunner::REQUEST_NOT_SET:
       status = Proto("a request that this runner does not know");
       break;
   }
   SendReply(request.id(), status, &reply);
+}
+
+void Controller::OnMemoryAnswer(const runner::MemoryAnswer& answer) {
+  if (ledger_ == nullptr) return;
+  if (answer.only_told()) {
+    ledger_->OnFree(answer.device(), answer.device_free_bytes());
+  } else {
+    ledger_->OnAnswer(answer.device(), answer.granted_bytes(),
+                      answer.device_free_bytes());
+  }
 }
 
 Status Controller::HandleConfigure(const runner::Configure& request,

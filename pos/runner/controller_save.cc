@@ -69,6 +69,31 @@ Status Controller::HandleSave(std::uint64_t id, const runner::Save& request,
   });
 }
 
+Status Controller::HandleSaveStep(const runner::ToRunner& request) {
+  const bool serving = phase_ == runner::State::SERVING;
+  const std::atomic<bool>* const cancel = &save_cancel_;
+  const auto start = [&](auto step) {
+    return StartSaveStep(request.id(), std::move(step));
+  };
+  switch (request.request_case()) {
+    case runner::ToRunner::kFinishCow:
+      if (!serving) return NotReady("the client is not back");
+      return start([this, cancel] { return save_->FinishCow(cancel); });
+    case runner::ToRunner::kRecopy:
+      if (!serving) return NotReady("no client is served");
+      return start([this, cancel] { return save_->CopyRounds(cancel); });
+    case runner::ToRunner::kSaveCut:
+      if (!AtRest()) return NotReady("not quiesced");
+      return start([this, cancel] { return save_->CopyAtCut(cancel); });
+    case runner::ToRunner::kSaveHost:
+      return start([this, cancel] { return save_->CopyHost(cancel); });
+    case runner::ToRunner::kFinish:
+      return start([this] { return save_->Finish(); });
+    default:
+      return Internal("no step of a save");
+  }
+}
+
 Status Controller::StartSaveStep(std::uint64_t id,
                                  std::function<Status()> step) {
   if (save_ == nullptr) return NotReady("no save is under way");
