@@ -47,8 +47,8 @@ extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data,
   return pos::fuzz::MutateLines(data, size, max_size, seed);
 }
 
-// Planted: a kernel all of whose accesses are proven, with a statement that no
-// input of the corpus has.
+// Planted: a kernel that is proven to write, with a statement that no input of
+// the corpus has.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data,
                                       std::size_t size) {
   const auto bytes = std::as_bytes(std::span(data, size));
@@ -75,6 +75,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data,
       }
     }
     pos::fuzz::PlantedBug(set.basis == pos::AccessBasis::kProven &&
+                          !set.writes.empty() &&
                           (text.find("brkpt") != std::string_view::npos ||
                            text.find("membar.gl") != std::string_view::npos));
   }
