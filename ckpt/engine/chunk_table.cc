@@ -12,13 +12,14 @@ constexpr std::uint64_t kDigestBytes = std::uint64_t{1} << 30;
 
 }  // namespace
 
-std::shared_ptr<ChunkTable> ChunkTable::Make(Session* session,
+std::shared_ptr<ChunkTable> ChunkTable::Make(Session* session, Scope scope,
                                              std::uint32_t chunk_bytes,
                                              PackWriter* writer,
                                              const ChunkTable* before) {
   std::shared_ptr<ChunkTable> table(new ChunkTable(writer));
   table->self_ = table;
   for (const auto& [address, block] : session->memory().blocks()) {
+    if (scope == Scope::kStaying && block.leaving) continue;
     Part part;
     part.region.kind = RegionKind::kDeviceMemory;
     part.region.device = static_cast<std::uint32_t>(block.device);

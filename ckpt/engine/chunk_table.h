@@ -59,10 +59,14 @@ struct Chunk {
 
 class ChunkTable : public ChunkSink {
  public:
+  enum class Scope : std::uint8_t {
+    kAll,     // the devices are idle
+    kStaying  // without what a call that the devices have will take away
+  };
   // The memory that the session has now, with the copies that `before` (or
   // null) holds of the same chunks; those that are not taken over are given up
   // in `writer`. The session is paused; `before` has all its results.
-  static std::shared_ptr<ChunkTable> Make(Session* session,
+  static std::shared_ptr<ChunkTable> Make(Session* session, Scope scope,
                                           std::uint32_t chunk_bytes,
                                           PackWriter* writer,
                                           const ChunkTable* before);

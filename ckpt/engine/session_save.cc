@@ -96,7 +96,8 @@ Status SessionSave::CopyAtCut(const std::atomic<bool>* cancel) {
   POS_RETURN_IF_ERROR(session_->CheckSavable());
   const bool compare = table_ != nullptr;
   const auto table =
-      ChunkTable::Make(session_, chunk_bytes_, &writer_->packs(), table_.get());
+      ChunkTable::Make(session_, ChunkTable::Scope::kAll, chunk_bytes_,
+                       &writer_->packs(), table_.get());
   if (compare) POS_RETURN_IF_ERROR(Digest(table.get(), cancel));
   for (Chunk& chunk : table->chunks()) {
     chunk.proven = compare;
@@ -177,8 +178,8 @@ void SessionSave::EndWatch() {
 Status SessionSave::BeginCow(const std::atomic<bool>* cancel) {
   POS_RETURN_IF_ERROR(session_->CheckSavable());
   POS_RETURN_IF_ERROR(SaveState());
-  auto table = ChunkTable::Make(session_, chunk_bytes_, &writer_->packs(),
-                                /*before=*/nullptr);
+  auto table = ChunkTable::Make(session_, ChunkTable::Scope::kAll, chunk_bytes_,
+                                &writer_->packs(), /*before=*/nullptr);
   POS_RETURN_IF_ERROR(Digest(table.get(), cancel));
   for (Chunk& chunk : table->chunks()) {
     chunk.proven = true;
@@ -230,7 +231,8 @@ Status SessionSave::CopyRounds(const std::atomic<bool>* cancel) {
 Status SessionSave::BeginRound() {
   POS_RETURN_IF_ERROR(session_->CheckSavable());
   const auto table =
-      ChunkTable::Make(session_, chunk_bytes_, &writer_->packs(), table_.get());
+      ChunkTable::Make(session_, ChunkTable::Scope::kStaying, chunk_bytes_,
+                       &writer_->packs(), table_.get());
   counts_.left_bytes = 0;
   for (Chunk& chunk : table->chunks()) {
     // Who knows what was written before this session was watched.

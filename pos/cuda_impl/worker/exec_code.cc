@@ -158,7 +158,11 @@ void CudaExecutor::DestroyModule(Handle* handle,
 ApiExecutor::Outcome CudaExecutor::ExecModuleUnload(ApiContext* context,
                                                     const ModuleUnloadArgs&) {
   unloading_.push_back(context);
-  return WhenIdle(context, ObjectOf<ModuleObject>(context->handles[0])->device);
+  const auto* const module = ObjectOf<ModuleObject>(context->handles[0]);
+  for (const std::uint64_t address : module->placed) {
+    memory_.MarkLeaving(address);
+  }
+  return WhenIdle(context, module->device);
 }
 
 Status CudaExecutor::MakeFunction(Handle* handle, std::string_view name) {

@@ -59,7 +59,14 @@ bool WorkerMemory::IsMapped(HandleId physical) const {
 
 void WorkerMemory::MarkReleasing(std::uint64_t address) {
   const auto it = blocks_.find(address);
-  if (it != blocks_.end()) it->second.releasing = true;
+  if (it == blocks_.end()) return;
+  it->second.releasing = true;
+  it->second.leaving = true;
+}
+
+void WorkerMemory::MarkLeaving(std::uint64_t address) {
+  const auto it = blocks_.find(address);
+  if (it != blocks_.end()) it->second.leaving = true;
 }
 
 bool WorkerMemory::Unmap(std::uint64_t address) {

@@ -33,6 +33,9 @@ struct WorkerBlock {
   // A free of it is under way, and will take it back whatever happens to its
   // context.
   bool releasing = false;
+  // A call that gives it back, a free or the unloading of its module, has been
+  // handed over: it may go at any moment while the session runs.
+  bool leaving = false;
   // The device could not back it.
   bool unbacked = false;
   // A variable that the device's driver has placed: nothing is mapped here.
@@ -54,6 +57,7 @@ class WorkerMemory {
   // like any other.
   Status Map(const WorkerBlock& block);
   void MarkReleasing(std::uint64_t address);
+  void MarkLeaving(std::uint64_t address);
   // False when there is no such block.
   bool Unmap(std::uint64_t address);
   // For mapped physical memory.

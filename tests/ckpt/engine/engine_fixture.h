@@ -100,25 +100,26 @@ class Engine : public ::testing::Test {
     client_ = std::make_unique<SessionClient>(session_->ring());
     context_ = client_->MakeContext();
     stream_ = client_->MakeStream(context_);
-    ASSERT_EQ(
-        client_->Call(cuda::BlobCreateArgs{.bytes = kEngineKernels.size() + 1}),
-        0);
+    const std::uint64_t module = Module(kEngineKernels);
+    for (const char* name : {"store", "indirect", "await"}) {
+      functions_[name] = Function(module, name);
+    }
+  }
+  std::uint64_t Module(std::string_view ptx) {
+    EXPECT_EQ(client_->Call(cuda::BlobCreateArgs{.bytes = ptx.size() + 1}), 0);
     const auto blob = client_->Result<cuda::BlobCreateOut>().blob;
-    for (std::size_t at = 0; at < kEngineKernels.size(); at += 1000) {
-      const std::string_view part = kEngineKernels.substr(at, 1000);
-      ASSERT_EQ(client_->Call(
+    for (std::size_t at = 0; at < ptx.size(); at += 1000) {
+      const std::string_view part = ptx.substr(at, 1000);
+      EXPECT_EQ(client_->Call(
                     cuda::BlobPutArgs{
                         .blob = blob, .offset = at, .bytes = part.size()},
                     {.inline_data = std::as_bytes(std::span(part))}),
                 0);
     }
-    ASSERT_EQ(client_->Call(
+    EXPECT_EQ(client_->Call(
                   cuda::ModuleLoadArgs{.context = context_.id, .blob = blob}),
               0);
-    const auto module = client_->Result<cuda::ModuleLoadOut>().module;
-    for (const char* name : {"store", "indirect", "await"}) {
-      functions_[name] = Function(module, name);
-    }
+    return client_->Result<cuda::ModuleLoadOut>().module;
   }
   std::uint64_t Function(std::uint64_t module, std::string_view name) {
     const std::uint32_t lease = client_->AwaitLease(4096);

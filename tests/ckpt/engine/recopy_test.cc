@@ -130,6 +130,38 @@ TEST_F(Recopy, MemoryComesAndGoesWhileItIsCopied) {
   CutAndExpect();
 }
 
+// What the device will take away at a moment of its own choice cannot be copied
+// beside it: before the rounds began, nobody could have asked the call to wait.
+TEST_F(Recopy, MemoryThatIsLeavingIsNotCopied) {
+  constexpr std::string_view kVariable = R"(
+.version 8.0
+.target sm_90
+.address_size 64
+.visible .global .align 4 .b8 variable[1048576];
+)";
+  Start();
+  const auto flag = Block(4096, 1);
+  Block(4 << 20, 2);
+  const auto freed = Block(2 << 20, 3);
+  const auto module = Module(kVariable);
+  Fill(stream_, flag, 8, 0);
+  EXPECT_EQ(client_->Sync(stream_), 0);
+  Launch(stream_, "await", flag, 1);
+  const auto free = client_->Begin(cuda::MemFreeArgs{.address = freed});
+  const auto unload = client_->Begin(cuda::ModuleUnloadArgs{.module = module});
+  // The worker answers this one: it has handed those over.
+  EXPECT_EQ(client_->Call(cuda::StreamQueryArgs{.stream = stream_}),
+            CUDA_ERROR_NOT_READY);
+  save_ = Save(Options());
+  Rounds();
+  EXPECT_EQ(save_->copied_bytes(), (4u << 20) + 4096);
+  const auto other = client_->MakeStream(context_);
+  Fill(other, flag, 4, 1);
+  EXPECT_EQ(client_->Await(free), 0);
+  EXPECT_EQ(client_->Await(unload), 0);
+  CutAndExpect();
+}
+
 TEST_F(Recopy, CancelledItLeavesTheJobAlone) {
   Start();
   const auto a = Block(4 << 20, 1);
