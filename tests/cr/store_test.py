@@ -53,10 +53,18 @@ def show(test):
 def diff_and_gc(test):
     """Two images of a job: something changed, something is the same; and what
     gc gives back once they are gone."""
-    node, program, undisturbed = prepare(test, "large_buffers", 2)
-    job = start(node, program, undisturbed, 0.2)
-    first = checkpoint(node, job)["image"]
-    second = checkpoint(node, job, "--stop")["image"]
+    node, program, undisturbed = prepare(test, "large_buffers")
+    # Its end is not awaited: the second image stops it. The first shows all
+    # its memory.
+    job = start(node, program, undisturbed, 0.02, times=40)
+    wait_until(lambda: b"iteration 1/" in node.output(job),
+               "the first iteration", 30)
+    images = []
+    for flags in ((), ("--stop",)):
+        taken = checkpoint(node, job, *flags)
+        expect(taken is not None, "the job ended too early")
+        images.append(taken["image"])
+    first, second = images
     same = node.cli("images", "diff", first, first)
     expect_equal(same["changed_bytes"], 0, "bytes changed to itself")
     expect_equal(same["differences"], [], "differences to itself")

@@ -2,6 +2,8 @@
 #ifndef POS_TESTS_SUPPORT_RESOURCES_H_
 #define POS_TESTS_SUPPORT_RESOURCES_H_
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <cstddef>
 #include <filesystem>
@@ -33,13 +35,17 @@ struct Resources {
     }
     return now;
   }
-  // Waits a while for threads to go: a joined one stays in /proc for a moment.
+  // Waits for threads to go: a joined one stays in /proc for a moment, and for
+  // longer where processors are scarce. Says so when they do not.
   static Resources WithThreads(std::size_t threads) {
-    const Deadline deadline = Deadline::AfterMs(1000);
+    const Deadline deadline = Deadline::AfterMs(20000);
     Backoff backoff;
-    while (Entries("/proc/self/task") > threads && !deadline.Passed()) {
+    std::size_t left = Entries("/proc/self/task");
+    for (; left > threads && !deadline.Passed();
+         left = Entries("/proc/self/task")) {
       backoff.Wait();
     }
+    EXPECT_LE(left, threads) << "threads that do not go";
     return Now();
   }
 

@@ -1,14 +1,19 @@
 // A simulated device whose copies can be tampered with on their way: as memory
-// that is broken, or a write that nobody announced, would.
+// that is broken, or a write that nobody announced, would; and whose copies end
+// as late as a test likes.
 //
-// Threads: as a Device. Tamper: while nothing runs.
+// Threads: as a Device. Tamper: while nothing runs. Holding ends back: any.
 #ifndef TESTS_CKPT_ENGINE_WRAPPED_DEVICE_H_
 #define TESTS_CKPT_ENGINE_WRAPPED_DEVICE_H_
+
+#include <gtest/gtest.h>
 
 #include <functional>
 #include <memory>
 #include <utility>
+#include <vector>
 
+#include "pos/base/mutex.h"
 #include "pos/cuda_impl/device_sim/sim_device.h"
 #include "pos/runner/session.h"
 
@@ -37,6 +42,36 @@ class WrappedDevice : public Device {
   }
   // Called after each copy that POS itself submits, on the same stream.
   void AfterOwnCopies(Tamper tamper) { tamper_ = std::move(tamper); }
+
+  // From now on what POS itself submits ends, as far as POS can see, when
+  // EndHeld says so: copies take as long as the test likes. The device has done
+  // them meanwhile or not.
+  void HoldOwnEnds() {
+    MutexLock lock(&held_mu_);
+    holding_ = true;
+  }
+  // What is held now ends, and nothing is held any more.
+  void StopHolding() {
+    MutexLock lock(&held_mu_);
+    holding_ = false;
+    for (const Held& held : held_)
+      held.sink->OnComplete(held.token, held.error);
+    held_.clear();
+  }
+  // How many ends are held.
+  [[nodiscard]] std::size_t held() {
+    MutexLock lock(&held_mu_);
+    return held_.size();
+  }
+  // The first `count` of them end.
+  void EndHeld(std::size_t count) {
+    MutexLock lock(&held_mu_);
+    for (std::size_t i = 0; i < count; ++i) {
+      held_[i].sink->OnComplete(held_[i].token, held_[i].error);
+    }
+    held_.erase(held_.begin(),
+                held_.begin() + static_cast<std::ptrdiff_t>(count));
+  }
 
   [[nodiscard]] const DeviceInfo& info() const override {
     return device_->info();
@@ -72,12 +107,13 @@ class WrappedDevice : public Device {
   }
   Result<std::unique_ptr<DeviceContext>> CreateContext(
       std::uint32_t flags, CompletionSink* sink) override {
-    POS_ASSIGN_OR_RETURN(std::unique_ptr<DeviceContext> context,
-                         device_->CreateContext(flags, sink));
     // The first is the client's.
-    if (contexts_++ == 0) return context;
+    if (contexts_++ == 0) return device_->CreateContext(flags, sink);
+    auto own = std::make_unique<Sink>(this, sink);
+    POS_ASSIGN_OR_RETURN(std::unique_ptr<DeviceContext> context,
+                         device_->CreateContext(flags, own.get()));
     return std::unique_ptr<DeviceContext>(
-        std::make_unique<Context>(this, std::move(context)));
+        std::make_unique<Context>(this, std::move(own), std::move(context)));
   }
   Status Read(DeviceAddress src, std::span<std::byte> dst) override {
     return device_->Read(src, dst);
@@ -94,6 +130,42 @@ class WrappedDevice : public Device {
   }
 
  private:
+  struct Held {
+    CompletionSink* sink;
+    std::uint64_t token;
+    DeviceError error;
+  };
+  void OnOwnEnd(const Held& end) {
+    MutexLock lock(&held_mu_);
+    if (holding_) {
+      held_.push_back(end);
+    } else {
+      end.sink->OnComplete(end.token, end.error);
+    }
+  }
+  // Whoever waits for them has gone.
+  void Forget(const CompletionSink* sink) {
+    MutexLock lock(&held_mu_);
+    std::erase_if(held_, [sink](const Held& h) { return h.sink == sink; });
+  }
+
+  // POS's own: between the device and whoever waits.
+  class Sink : public CompletionSink {
+   public:
+    Sink(WrappedDevice* device, CompletionSink* sink)
+        : device_(device), sink_(sink) {}
+    ~Sink() override { device_->Forget(sink_); }
+    void OnComplete(std::uint64_t token, DeviceError error) override {
+      device_->OnOwnEnd({sink_, token, error});
+    }
+    void OnDeviceOutput(OutputKind kind, std::string_view text) override {
+      sink_->OnDeviceOutput(kind, text);
+    }
+
+   private:
+    WrappedDevice* const device_;
+    CompletionSink* const sink_;
+  };
   class Stream : public DeviceStream {
    public:
     Stream(WrappedDevice* device, std::unique_ptr<DeviceStream> stream)
@@ -135,8 +207,11 @@ class WrappedDevice : public Device {
   };
   class Context : public DeviceContext {
    public:
-    Context(WrappedDevice* device, std::unique_ptr<DeviceContext> context)
-        : device_(device), context_(std::move(context)) {}
+    Context(WrappedDevice* device, std::unique_ptr<Sink> sink,
+            std::unique_ptr<DeviceContext> context)
+        : device_(device),
+          sink_(std::move(sink)),
+          context_(std::move(context)) {}
     [[nodiscard]] DeviceStream* default_stream() override {
       return context_->default_stream();
     }
@@ -174,12 +249,16 @@ class WrappedDevice : public Device {
 
    private:
     WrappedDevice* const device_;
-    const std::unique_ptr<DeviceContext> context_;
+    const std::unique_ptr<Sink> sink_;
+    const std::unique_ptr<DeviceContext> context_;  // ends before the sink
   };
 
   std::unique_ptr<Device> device_;
   int contexts_ = 0;
   Tamper tamper_;
+  Mutex held_mu_;
+  bool holding_ POS_GUARDED_BY(held_mu_) = false;
+  std::vector<Held> held_ POS_GUARDED_BY(held_mu_);
 };
 
 }  // namespace pos::ckpt
