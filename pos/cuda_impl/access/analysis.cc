@@ -25,9 +25,15 @@ Analysis::Analysis(ModuleContext* context, std::uint32_t entry)
     param_offsets_.push_back(param.offset);
   }
   const auto reach = context->graph.Reachable(unit_.entry_functions[entry]);
+  std::uint64_t registers = 0;
   for (const std::uint32_t number : reach) {
     const ptx::ast::Function& function = unit_.functions[number];
     if (!function.defined) continue;
+    registers += function.register_count;
+    if (registers > kMaxRegisters) {
+      Doubt("too many registers");
+      return;
+    }
     Frame frame;
     frame.number = number;
     frame.function = &function;
@@ -50,6 +56,10 @@ Analysis::Analysis(ModuleContext* context, std::uint32_t entry)
 }
 
 KernelAccess Analysis::Run() {
+  if (result_.basis != AccessBasis::kProven) {
+    Conclude();
+    return std::move(result_);
+  }
   if (frames_.empty()) {
     result_.basis = AccessBasis::kUnknown;
     result_.reason = "no code";
@@ -78,13 +88,28 @@ void Analysis::Execute() {
     for (const auto& instruction : frame.function->instructions) {
       instruction_ = &instruction;
       if (frame.leaders[number++]) EndBlock();
+      Charge(1);
       if (context_->steps_left == 0) return Doubt("too much code");
-      --context_->steps_left;
       Step();
       if (result_.basis == AccessBasis::kUnknown) return;
     }
     EndBlock();
   }
+}
+
+void Analysis::Charge(std::size_t steps) {
+  context_->steps_left -= std::min<std::uint64_t>(context_->steps_left, steps);
+}
+
+Value Analysis::LoadCells(const Cells& cells, std::optional<std::int64_t> place,
+                          std::uint32_t bytes, const Value& narrow) {
+  if (!place.has_value()) Charge(cells.size());
+  return cells.Load(place, bytes, narrow);
+}
+
+bool Analysis::CopyCells(const Cells& from, Cells* to) {
+  Charge(from.size());
+  return to->Copy(from);
 }
 
 void Analysis::LeaveBlock() {
@@ -172,6 +197,7 @@ void Analysis::StepByShape(Shape shape) {
     case Shape::kRet:
     case Shape::kExit:
       // Who does not go elsewhere goes on in the same block.
+      Charge(frame_->written.size() / kRegistersPerStep);
       return LeaveBlock();
     case Shape::kFence:
     case Shape::kTrap:
@@ -213,6 +239,17 @@ Value Analysis::Symbolic(Symbol::Kind kind, std::uint32_t function,
   return Value(term);
 }
 
+// One that is told from all others: kinds of operands count from 0 each.
+Value Analysis::NamedObject(Symbol::Kind kind, const Operand& operand) {
+  constexpr std::uint32_t kKinds = 32;
+  static_assert(static_cast<std::uint32_t>(OperandKind::kUnknown) < kKinds);
+  const bool of_unit = operand.kind == OperandKind::kFunction;
+  return Symbolic(
+      kind, of_unit ? 0 : frame_->number,
+      operand.index * kKinds + static_cast<std::uint32_t>(operand.kind),
+      operand.value);
+}
+
 Value Analysis::Read(const Operand& operand) {
   using Kind = Symbol::Kind;
   switch (operand.kind) {
@@ -231,20 +268,20 @@ Value Analysis::Read(const Operand& operand) {
     case OperandKind::kVariable:
       return Symbolic(Kind::kVariable, 0, operand.index, operand.value);
     case OperandKind::kShared:
-      return Symbolic(Kind::kShared, 0, 0, operand.value);
+      return Symbolic(Kind::kShared, 0, operand.index, operand.value);
     case OperandKind::kLocal:
       if (frame_->function->variables[operand.index].space == Space::kLocal) {
         return Symbolic(Kind::kLocal, frame_->number, operand.index,
                         operand.value);
       }
-      return Symbolic(Kind::kParam, 0, 0, operand.value);
+      return NamedObject(Kind::kParam, operand);
     case OperandKind::kParam:
     case OperandKind::kReturn:
-      return Symbolic(Kind::kParam, 0, 0, operand.value);
+      return NamedObject(Kind::kParam, operand);
     case OperandKind::kFunction:
     case OperandKind::kLabel:
     case OperandKind::kTable:
-      return Symbolic(Kind::kCode, 0, 0, 0);
+      return NamedObject(Kind::kCode, operand);
     default:
       return Value::Foreign();
   }

@@ -42,8 +42,9 @@ struct ModuleContext {
   const ptx::ast::Unit& unit;
   std::vector<ptx::OpcodeInfo> opcodes;  // of unit.opcodes
   ptx::CallGraph graph;
-  // Statements that may still be executed for all kernels together; bounds the
-  // time that hostile text can take. Kernels that find none left are guessed.
+  // What may still be done for all kernels together: statements, and what they
+  // visit besides their operands. Bounds the time that hostile text can take.
+  // Kernels that find none left are guessed.
   std::uint64_t steps_left = 20'000'000;
 };
 
@@ -57,6 +58,10 @@ class Analysis {
   using OperandKind = ptx::ast::OperandKind;
 
   static constexpr int kMaxRounds = 200;
+  // Of all functions of one kernel; bounds the memory that frames take.
+  static constexpr std::uint64_t kMaxRegisters = 1u << 20;
+  // Registers of a block that are joined in the time of a statement.
+  static constexpr std::size_t kRegistersPerStep = 8;
 
   struct Frame {
     std::uint32_t number = 0;  // in the unit
@@ -86,6 +91,10 @@ class Analysis {
   void StepByShape(ptx::Shape shape);
   void Doubt(std::string_view why);
   void GiveUp(std::string_view why);
+  void Charge(std::size_t steps);
+  Value LoadCells(const Cells& cells, std::optional<std::int64_t> place,
+                  std::uint32_t bytes, const Value& narrow);
+  bool CopyCells(const Cells& from, Cells* to);
   std::string Where(std::string_view why) const;
   [[nodiscard]] const Value& RegisterOf(std::uint32_t number) const;
   void LeaveBlock();  // joins what the block left
@@ -94,6 +103,7 @@ class Analysis {
   Value ReadSpecial(ptx::Special special);
   Value Symbolic(Symbol::Kind kind, std::uint32_t function, std::uint32_t index,
                  std::int64_t offset);
+  Value NamedObject(Symbol::Kind kind, const Operand& operand);
   // `value` is known modulo 2^bits.
   void Write(const Operand& operand, const Value& value, std::uint32_t bits);
   // All registers of the first operand get a number that nothing is known of;

@@ -54,7 +54,7 @@ void Analysis::Pass(Frame* callee, std::span<const Operand> arguments) {
           from == nullptr ? Read(actual) : from->Load(0, bytes, UnknownOf({}));
       changed_ = callee->registers[formals[i].reg].Join(value) || changed_;
     } else if (from != nullptr) {
-      changed_ = callee->params[i].Copy(*from) || changed_;
+      changed_ = CopyCells(*from, &callee->params[i]) || changed_;
     } else {
       changed_ = callee->params[i].Store(0, bytes, Read(actual)) || changed_;
     }
@@ -77,7 +77,7 @@ void Analysis::Return(const Frame& callee, std::span<const Operand> results) {
       Write(actual, value, bytes * 8);
     } else if (Cells* const to = ParamCells(actual); to != nullptr) {
       changed_ = (by_register ? to->Store(0, bytes, value)
-                              : to->Copy(callee.returns[i])) ||
+                              : CopyCells(callee.returns[i], to)) ||
                  changed_;
     } else if (actual.kind != OperandKind::kSink) {
       return GiveUp("a result that is not understood");

@@ -91,15 +91,15 @@ Value Analysis::LoadOne(const Address& address, std::int64_t shift, Type type) {
   const Value narrow = bytes < 8 ? Narrow(type) : Value::Foreign();
   const Space space = info_->key.space;
   if (bytes > 8) return narrow;
-  if (space == Space::kShared) return shared_.Load({}, bytes, narrow);
+  if (space == Space::kShared) return LoadCells(shared_, {}, bytes, narrow);
   if (space == Space::kGlobal || space == Space::kConst) return narrow;
   Value loaded;
   for (const Term& term : address.value.terms()) {
     const auto place = PlaceOf(term, shift);
     if (term.symbol.kind == Symbol::Kind::kLocal) {
-      loaded.Join(LocalCells(term.symbol)->Load(place, bytes, narrow));
+      loaded.Join(LoadCells(*LocalCells(term.symbol), place, bytes, narrow));
     } else if (term.symbol.kind == Symbol::Kind::kShared) {
-      loaded.Join(shared_.Load({}, bytes, narrow));
+      loaded.Join(LoadCells(shared_, {}, bytes, narrow));
     } else {
       loaded.Join(narrow);
     }

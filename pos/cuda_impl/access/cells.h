@@ -36,6 +36,9 @@ class Cells {
   // for the rest.
   bool Copy(const Cells& other);
 
+  // How many values Load and Copy look at, at most.
+  [[nodiscard]] std::size_t size() const { return placed_.size() + 1; }
+
  private:
   using Place = std::pair<std::int64_t, std::uint32_t>;  // offset, bytes
   std::map<Place, Value> placed_;

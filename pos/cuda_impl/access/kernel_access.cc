@@ -10,14 +10,18 @@ namespace {
 // No allocation lies so low that a null pointer with any index of 32 bits on
 // it reaches it: the lowest device addresses are above 2^44.
 constexpr std::int64_t kNoMemory = std::int64_t{1} << 40;
+// How far before the memory that it is meant for a pointer may lie, and where
+// the next allocation begins when not at the end of one.
+constexpr std::uint64_t kNextToEnd = 4096;
+constexpr std::uint64_t kGranule = 512;
 
 // A word of the parameters at a launch.
 struct Word {
   std::int64_t value = 0;
   bool pointer = false;
   // What it points into: up to two, when it is where one ends and another
-  // begins. bytes 0: none, or the host's.
-  MemoryRange ranges[2];
+  // begins, and what is right behind it. bytes 0: none, or the host's.
+  MemoryRange ranges[3];
 };
 
 class Launch {
@@ -56,7 +60,27 @@ class Launch {
       if (before != Found::kDevice) word.ranges[1] = {};
       word.pointer = word.pointer || before != Found::kNothing;
     }
+    FindBehind(&word);
     return word;
+  }
+
+  // A pointer shortly before the end of an allocation may be meant as one into
+  // the next: arrays that count from 1 begin one element before their memory.
+  void FindBehind(Word* word) const {
+    const auto address = static_cast<DeviceAddress>(word->value);
+    const MemoryRange& range = word->ranges[word->ranges[0].bytes == 0 ? 1 : 0];
+    const DeviceAddress end = range.address + range.bytes;
+    if (range.bytes == 0 || address == range.address ||
+        end - address > kNextToEnd) {
+      return;
+    }
+    using Found = MemoryMap::Found;
+    MemoryRange* const behind = &word->ranges[2];
+    if (memory_.Find(end, behind) != Found::kDevice &&
+        memory_.Find(((end - 1) | (kGranule - 1)) + 1, behind) !=
+            Found::kDevice) {
+      *behind = {};
+    }
   }
 
   bool Points(std::uint32_t word) const { return words_[word].pointer; }
@@ -91,7 +115,8 @@ class Launch {
       // same.
       return place.low > -kNoMemory && place.high < kNoMemory;
     }
-    bool any = base->ranges[0].bytes == 0 && base->ranges[1].bytes == 0;
+    bool any = std::ranges::all_of(
+        base->ranges, [](const MemoryRange& r) { return r.bytes == 0; });
     if (involved) place = Interval{};
     for (const MemoryRange& range : base->ranges) {
       any = (range.bytes != 0 && Clip(touch, range, place)) || any;

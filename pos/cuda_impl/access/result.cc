@@ -7,6 +7,8 @@ namespace pos::access {
 namespace {
 
 constexpr std::size_t kManyTouches = 512;  // from here on without places
+// Touches that are compared with another in the time of a statement.
+constexpr std::size_t kTouchesPerStep = 8;
 
 bool SameBase(const KernelTouch& a, const KernelTouch& b) {
   return a.variable == b.variable && a.added == b.added &&
@@ -116,6 +118,9 @@ void Analysis::Conclude() {
   instruction_ = nullptr;
   if (result_.basis != AccessBasis::kProven) return;
   for (const Seen& seen : seen_) {
+    // Every touch is compared with those before it.
+    Charge(1 + result_.touches.size() / kTouchesPerStep);
+    if (context_->steps_left == 0) return Doubt("too much code");
     KernelTouch touch;
     touch.reads = (seen.mode & kReads) != 0;
     touch.writes = (seen.mode & kWrites) != 0;

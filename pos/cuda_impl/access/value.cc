@@ -68,6 +68,9 @@ Term Arithmetic::SumOf(const Term& a, const Term& b, bool minus) {
       exprs_->Binary(minus ? ExprOp::kSub : ExprOp::kAdd, a.offset, b.offset);
   if (minus && a.symbol == b.symbol) {
     sum.symbol = Symbol();
+  } else if (minus && a.symbol.Apart(b.symbol)) {
+    sum.symbol = Symbol();
+    sum.offset = ExprTable::kAny;
   } else if (b.symbol.kind != Symbol::Kind::kNone) {
     if (minus || a.symbol.kind != Symbol::Kind::kNone) {
       return ForeignTerm(a, b);

@@ -80,10 +80,10 @@ struct Symbol {
   enum class Kind : std::uint8_t {
     kNone,
     kVariable,  // index: of ast::Unit::variables
-    kShared,
-    kLocal,  // function, index: of its variables
-    kParam,  // the kernel's or a call's parameter memory
-    kCode,
+    kShared,    // index: of ast::Unit::shared
+    kLocal,     // function, index: of its variables
+    kParam,     // the kernel's or a call's parameter memory
+    kCode,      // of these two: one for each object, and equal for no other
   };
   // kLocal: what alloca takes.
   static constexpr std::uint32_t kStack = 0xffffffff;
@@ -91,6 +91,13 @@ struct Symbol {
   std::uint32_t function = 0;
   std::uint32_t index = 0;
   friend bool operator==(const Symbol&, const Symbol&) = default;
+
+  // How far two of these lie apart is a number that nobody knows before the
+  // launch; nothing of device memory can be reached with it.
+  [[nodiscard]] bool Apart(const Symbol& other) const {
+    return kind == other.kind && (kind == Kind::kShared ||
+                                  kind == Kind::kParam || kind == Kind::kCode);
+  }
 };
 
 struct Term {

@@ -2,7 +2,8 @@
 // look to themselves as if nothing had happened.
 //
 //   POS_SEED=N     repeats a run; the seed is printed
-//   POS_LONG=1     10,000 programs instead of those of a few seconds
+//   POS_LONG=1     10,000 programs instead of those of a few seconds, and of
+//                  40 at least
 #include <gtest/gtest.h>
 
 #include <cstdint>
@@ -19,6 +20,7 @@ namespace pos {
 namespace {
 
 constexpr std::uint64_t kShareNs = 6'000'000'000;
+constexpr std::uint64_t kPrograms = 40;
 constexpr std::uint64_t kLongPrograms = 10'000;
 
 std::uint64_t FirstSeed() {
@@ -80,7 +82,8 @@ TEST(RandomCalls, ProgramsDoNotNoticeThatTheyWereCut) {
   std::printf("POS_SEED=%llu\n", static_cast<unsigned long long>(first));
   const std::uint64_t until = MonotonicNs() + kShareNs;
   std::uint64_t n = 0;
-  for (; IsLong() ? n < kLongPrograms : MonotonicNs() < until; ++n) {
+  const std::uint64_t least = IsLong() ? kLongPrograms : kPrograms;
+  for (; n < least || (!IsLong() && MonotonicNs() < until); ++n) {
     const Program program = ProgramOf(first + n);
     const std::string difference = Try(program);
     if (difference.empty() && !HasFailure()) continue;

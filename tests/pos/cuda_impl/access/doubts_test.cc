@@ -1,4 +1,5 @@
 // Kernels for which a proof would be wrong: none is given.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "rules.h"
@@ -219,6 +220,27 @@ TEST(AccessDoubts, AddressesThatNothingComputes) {
   EXPECT_EQ(Judged("st.global.u32 [%d9], 1;"), "guessed");
   EXPECT_EQ(Judged("ld.param.u64 %d4, [s+28]; st.global.u32 [%d4], 1;"),
             "guessed");
+}
+
+// Text that would take its reader minutes, or gigabytes.
+TEST(AccessDoubts, TooMuchToRead) {
+  // Everything that was stored is looked at by every load that may find it.
+  std::string text =
+      "mov.u64 %d4, big; cvt.u64.u32 %d5, %r1;"
+      "add.s64 %d6, %d4, %d5;";
+  for (int i = 0; i < 1024; ++i) {
+    text += "st.local.u64 [%d4+" + std::to_string(i * 8) + "], %d1;";
+  }
+  for (int i = 0; i < 30000; ++i) text += "ld.local.u64 %d12, [%d6];";
+  const Rule loads(std::string(kUsual) + ".local .align 8 .b8 big[8192];" +
+                   text);
+  EXPECT_EQ(loads.basis(), AccessBasis::kGuessed);
+  EXPECT_THAT(loads.kernel().reason, ::testing::HasSubstr("too much code"));
+  const Rule registers(".reg .b64 %many<2000000>; mov.u64 %many7, 0;");
+  EXPECT_EQ(registers.basis(), AccessBasis::kGuessed);
+  EXPECT_EQ(registers.kernel().reason, "too many registers");
+  EXPECT_EQ(Rule(".reg .b64 %many<1000000>; mov.u64 %many7, 0;").basis(),
+            AccessBasis::kProven);
 }
 
 TEST(AccessDoubts, NoCode) {

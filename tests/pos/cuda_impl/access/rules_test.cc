@@ -230,7 +230,48 @@ TEST(AccessRules, AnAllocationEndsWhereItEnds) {
                   "add.s64 %d4, %d2, %d10; st.global.u32 [%d4], %r1;");
   Rule::Arguments arguments;
   arguments.p1 = kB + kBytes - 16;
-  EXPECT_EQ(rule.Launch(arguments), "proven w: B[4080,4096)");
+  EXPECT_EQ(rule.Launch(arguments), "proven w: B[4080,4096) C[0,240)");
+  arguments.p1 = kA + kBytes - 16;  // nothing is behind it
+  EXPECT_EQ(rule.Launch(arguments), "proven w: A[4080,4096)");
+  arguments.p1 = kB;
+  EXPECT_EQ(rule.Launch(arguments), "proven w: B[0,256)");
+}
+
+// An array that counts from 1 begins one element before its memory.
+TEST(AccessRules, APointerShortlyBeforeAnAllocationMayBeMeantForIt) {
+  const Rule somewhere(std::string(kUsual) +
+                       "ld.global.s32 %r3, [%d1]; mul.wide.s32 %d5, %r3, 4;"
+                       "add.s64 %d4, %d2, %d5; st.global.u32 [%d4], %r1;");
+  Rule::Arguments arguments;
+  arguments.p1 = kC - 4;
+  EXPECT_EQ(somewhere.Launch(arguments), "proven r: A[0,4) w: B C");
+  arguments.p1 = kB;
+  EXPECT_EQ(somewhere.Launch(arguments), "proven r: A[0,4) w: B");
+  const Rule threads(std::string(kUsual) +
+                     "add.s64 %d4, %d2, %d10;"
+                     "st.global.u32 [%d4+4], %r1;");
+  arguments.p1 = kC - 4;
+  EXPECT_EQ(threads.Launch(arguments), "proven w: C[0,256)");
+}
+
+// Where they lie is decided when the program is loaded, if not later.
+TEST(AccessRules, DistancesOfObjectsAreNotKnown) {
+  constexpr const char* kBefore = R"(
+.shared .align 8 .b8 other[64];
+.func f() { ret; }
+.func g() { ret; }
+)";
+  const auto distance = [&](const std::string& a, const std::string& b) {
+    return Launched("mov.u64 %d5, " + a + "; mov.u64 %d6, " + b +
+                        "; sub.s64 %d7, %d6, %d5; add.s64 %d4, %d1, %d7;"
+                        "st.global.u32 [%d4], %r1;",
+                    kBefore);
+  };
+  EXPECT_EQ(distance("arr", "other"), "proven w: A");
+  EXPECT_EQ(distance("f", "g"), "proven w: A");
+  EXPECT_EQ(distance("p0", "p1"), "proven w: A");
+  EXPECT_EQ(distance("loc", "other"), "guessed w: A B C");
+  EXPECT_EQ(distance("arr", "arr+8"), "proven w: A[8,12)");
 }
 
 TEST(AccessRules, PrintingReadsItsTexts) {
