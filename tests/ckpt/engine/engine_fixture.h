@@ -22,6 +22,7 @@
 #include "ckpt/format/pack_header.h"
 #include "tests/ckpt/engine/wrapped_device.h"
 #include "tests/ckpt/testing.h"
+#include "tests/support/client_kernels.h"
 #include "tests/support/session_client.h"
 #include "tests/support/test_session.h"
 
@@ -102,35 +103,11 @@ class Engine : public ::testing::Test {
     stream_ = client_->MakeStream(context_);
     const std::uint64_t module = Module(kEngineKernels);
     for (const char* name : {"store", "indirect", "await"}) {
-      functions_[name] = Function(module, name);
+      functions_[name] = FindFunction(client_.get(), module, name);
     }
   }
   std::uint64_t Module(std::string_view ptx) {
-    EXPECT_EQ(client_->Call(cuda::BlobCreateArgs{.bytes = ptx.size() + 1}), 0);
-    const auto blob = client_->Result<cuda::BlobCreateOut>().blob;
-    for (std::size_t at = 0; at < ptx.size(); at += 1000) {
-      const std::string_view part = ptx.substr(at, 1000);
-      EXPECT_EQ(client_->Call(
-                    cuda::BlobPutArgs{
-                        .blob = blob, .offset = at, .bytes = part.size()},
-                    {.inline_data = std::as_bytes(std::span(part))}),
-                0);
-    }
-    EXPECT_EQ(client_->Call(
-                  cuda::ModuleLoadArgs{.context = context_.id, .blob = blob}),
-              0);
-    return client_->Result<cuda::ModuleLoadOut>().module;
-  }
-  std::uint64_t Function(std::uint64_t module, std::string_view name) {
-    const std::uint32_t lease = client_->AwaitLease(4096);
-    EXPECT_EQ(client_->Call(cuda::ModuleFunctionArgs{.module = module},
-                            {.inline_data = std::as_bytes(std::span(name)),
-                             .lease = lease,
-                             .bulk_bytes = 4096,
-                             .flags = wire::kFrameBulkOut}),
-              0);
-    client_->leases().Release(&client_->ring(), lease);
-    return client_->Result<cuda::ModuleFunctionOut>().function;
+    return LoadModule(client_.get(), context_, ptx);
   }
 
   // --- What the client does. ---
@@ -140,17 +117,7 @@ class Engine : public ::testing::Test {
     std::vector<std::byte> params(12);
     std::memcpy(params.data(), &address, sizeof(address));
     std::memcpy(params.data() + 8, &value, sizeof(value));
-    client_->Post(cuda::LaunchArgs{.stream = stream,
-                                   .function = functions_[function],
-                                   .grid_x = 1,
-                                   .grid_y = 1,
-                                   .grid_z = 1,
-                                   .block_x = 1,
-                                   .block_y = 1,
-                                   .block_z = 1,
-                                   .shared_bytes = 0,
-                                   .cooperative = 0},
-                  {.inline_data = params});
+    PostLaunch(client_.get(), stream, functions_[function], 1, 1, params);
   }
   void Fill(std::uint64_t stream, std::uint64_t address, std::uint64_t bytes,
             std::uint32_t value) {

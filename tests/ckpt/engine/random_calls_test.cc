@@ -3,7 +3,7 @@
 //
 //   POS_SEED=N     repeats a run; the seed is printed
 //   POS_LONG=1     10,000 programs instead of those of a few seconds, and of
-//                  40 at least
+//                  20 at least
 #include <gtest/gtest.h>
 
 #include <cstdint>
@@ -20,7 +20,7 @@ namespace pos {
 namespace {
 
 constexpr std::uint64_t kShareNs = 6'000'000'000;
-constexpr std::uint64_t kPrograms = 40;
+constexpr std::uint64_t kPrograms = 20;
 constexpr std::uint64_t kLongPrograms = 10'000;
 
 std::uint64_t FirstSeed() {

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "tests/support/client_kernels.h"
 #include "tests/support/recording_watch.h"
 #include "tests/support/session_client.h"
 #include "tests/support/sim_session.h"
@@ -129,29 +130,10 @@ class CallAccessTest : public ::testing::Test {
     EXPECT_EQ(Sorted(asked.set.writes), ranges);
   }
   std::uint64_t LoadModule() {
-    EXPECT_EQ(client_.Call(cuda::BlobCreateArgs{.bytes = kKernels.size() + 1}),
-              0);
-    const std::uint64_t blob = client_.Result<cuda::BlobCreateOut>().blob;
-    EXPECT_EQ(client_.Call(
-                  cuda::BlobPutArgs{
-                      .blob = blob, .offset = 0, .bytes = kKernels.size()},
-                  {.inline_data = std::as_bytes(std::span(kKernels))}),
-              0);
-    EXPECT_EQ(client_.Call(
-                  cuda::ModuleLoadArgs{.context = context_.id, .blob = blob}),
-              0);
-    return client_.Result<cuda::ModuleLoadOut>().module;
+    return pos::LoadModule(&client_, context_, kKernels);
   }
   std::uint64_t Function(std::uint64_t module, std::string_view name) {
-    const std::uint32_t lease = client_.AwaitLease(4096);
-    EXPECT_EQ(client_.Call(cuda::ModuleFunctionArgs{.module = module},
-                           {.inline_data = std::as_bytes(std::span(name)),
-                            .lease = lease,
-                            .bulk_bytes = 4096,
-                            .flags = wire::kFrameBulkOut}),
-              0);
-    client_.leases().Release(&client_.ring(), lease);
-    return client_.Result<cuda::ModuleFunctionOut>().function;
+    return FindFunction(&client_, module, name);
   }
   cuda::ModuleGlobalOut Global(std::uint64_t module, std::string_view name) {
     EXPECT_EQ(client_.Call(cuda::ModuleGlobalArgs{.module = module},
@@ -160,17 +142,7 @@ class CallAccessTest : public ::testing::Test {
     return client_.Result<cuda::ModuleGlobalOut>();
   }
   void Launch(std::uint64_t function, std::span<const std::byte> params) {
-    client_.Post(cuda::LaunchArgs{.stream = context_.stream,
-                                  .function = function,
-                                  .grid_x = 1,
-                                  .grid_y = 1,
-                                  .grid_z = 1,
-                                  .block_x = 1,
-                                  .block_y = 1,
-                                  .block_z = 1,
-                                  .shared_bytes = 0,
-                                  .cooperative = 0},
-                 {.inline_data = params});
+    PostLaunch(&client_, context_.stream, function, 1, 1, params);
   }
   std::uint64_t Reserve(std::uint64_t bytes) {
     EXPECT_EQ(client_.Call(cuda::AddressReserveArgs{.bytes = bytes,

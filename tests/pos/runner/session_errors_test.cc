@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "tests/support/client_kernels.h"
 #include "tests/support/session_client.h"
 #include "tests/support/sim_session.h"
 
@@ -45,32 +46,11 @@ class SessionErrors : public ::testing::TestWithParam<int> {
   }
   std::int32_t LoadModule(const SessionClient::Context& context,
                           std::string_view text, std::uint64_t* module) {
-    EXPECT_EQ(client_.Call(cuda::BlobCreateArgs{.bytes = text.size() + 1}), 0);
-    const std::uint64_t blob = client_.Result<cuda::BlobCreateOut>().blob;
-    EXPECT_EQ(
-        client_.Call(
-            cuda::BlobPutArgs{.blob = blob, .offset = 0, .bytes = text.size()},
-            {.inline_data = std::as_bytes(std::span(text))}),
-        0);
-    const std::int32_t result =
-        client_.Call(cuda::ModuleLoadArgs{.context = context.id, .blob = blob});
-    if (result == 0) *module = client_.Result<cuda::ModuleLoadOut>().module;
-    return result;
+    return CallModuleLoad(&client_, context, text, module);
   }
   std::int32_t Function(std::uint64_t module, std::string_view name,
                         std::uint64_t* function) {
-    const std::uint32_t lease = client_.AwaitLease(4096);
-    const std::int32_t result =
-        client_.Call(cuda::ModuleFunctionArgs{.module = module},
-                     {.inline_data = std::as_bytes(std::span(name)),
-                      .lease = lease,
-                      .bulk_bytes = 4096,
-                      .flags = wire::kFrameBulkOut});
-    client_.leases().Release(&client_.ring(), lease);
-    if (result == 0) {
-      *function = client_.Result<cuda::ModuleFunctionOut>().function;
-    }
-    return result;
+    return CallModuleFunction(&client_, module, name, function);
   }
   void Store(const Loaded& l, std::uint64_t address, std::uint32_t value,
              std::uint32_t threads = 1, std::size_t params_bytes = 12) {
@@ -79,17 +59,7 @@ class SessionErrors : public ::testing::TestWithParam<int> {
     if (params_bytes >= 12) {
       std::memcpy(params.data() + 8, &value, sizeof(value));
     }
-    client_.Post(cuda::LaunchArgs{.stream = l.context.stream,
-                                  .function = l.store,
-                                  .grid_x = 1,
-                                  .grid_y = 1,
-                                  .grid_z = 1,
-                                  .block_x = threads,
-                                  .block_y = 1,
-                                  .block_z = 1,
-                                  .shared_bytes = 0,
-                                  .cooperative = 0},
-                 {.inline_data = params});
+    PostLaunch(&client_, l.context.stream, l.store, 1, threads, params);
   }
   std::uint32_t Word(const Loaded& l) {
     std::uint32_t value = 0;

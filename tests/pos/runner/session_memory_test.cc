@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "tests/support/client_kernels.h"
 #include "tests/support/manual_device.h"
 #include "tests/support/session_client.h"
 #include "tests/support/test_session.h"
@@ -65,15 +66,8 @@ class SessionMemory : public ::testing::TestWithParam<int> {
     return client_.Result<cuda::ModuleLoadOut>().module;
   }
   std::int32_t CallModuleFunction(std::uint64_t module, std::string_view name) {
-    const std::uint32_t lease = client_.AwaitLease(4096);
-    const std::int32_t result =
-        client_.Call(cuda::ModuleFunctionArgs{.module = module},
-                     {.inline_data = std::as_bytes(std::span(name)),
-                      .lease = lease,
-                      .bulk_bytes = 4096,
-                      .flags = wire::kFrameBulkOut});
-    client_.leases().Release(&client_.ring(), lease);
-    return result;
+    std::uint64_t function = 0;
+    return pos::CallModuleFunction(&client_, module, name, &function);
   }
 
   ManualDevice device_{1ull << 30};

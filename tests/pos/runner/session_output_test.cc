@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/client_kernels.h"
 #include "tests/support/session_client.h"
 #include "tests/support/sim_session.h"
 
@@ -84,18 +85,7 @@ class Client {
 
   void Load() {
     context_ = client_.MakeContext();
-    ASSERT_EQ(client_.Call(cuda::BlobCreateArgs{.bytes = kKernels.size() + 1}),
-              0);
-    const std::uint64_t blob = client_.Result<cuda::BlobCreateOut>().blob;
-    ASSERT_EQ(client_.Call(
-                  cuda::BlobPutArgs{
-                      .blob = blob, .offset = 0, .bytes = kKernels.size()},
-                  {.inline_data = std::as_bytes(std::span(kKernels))}),
-              0);
-    ASSERT_EQ(client_.Call(
-                  cuda::ModuleLoadArgs{.context = context_.id, .blob = blob}),
-              0);
-    module_ = client_.Result<cuda::ModuleLoadOut>().module;
+    module_ = LoadModule(&client_, context_, kKernels);
     say_ = Function("say");
     fail_ = Function("fail");
   }
@@ -168,17 +158,7 @@ class Client {
   }
   void Launch(std::uint64_t function, std::uint32_t blocks,
               std::uint32_t threads, std::span<const std::byte> params) {
-    client_.Post(cuda::LaunchArgs{.stream = context_.stream,
-                                  .function = function,
-                                  .grid_x = blocks,
-                                  .grid_y = 1,
-                                  .grid_z = 1,
-                                  .block_x = threads,
-                                  .block_y = 1,
-                                  .block_z = 1,
-                                  .shared_bytes = 0,
-                                  .cooperative = 0},
-                 {.inline_data = params});
+    PostLaunch(&client_, context_.stream, function, blocks, threads, params);
   }
 
   SessionClient client_;
