@@ -64,12 +64,21 @@ def longer_than_the_hold(test):
 
 
 def stop_longer_than_the_hold(test):
-    """And an eager restore, which loads for longer than that."""
     node = prepare(test, SLOW)
     job = resident(node, MIB)
     taken = node.cli("checkpoint", job, "--stop")
     expect(taken["total_ms"] > 1.5 * HOLD_S * 1000, f"too fast: {taken}")
     expect(node.state_of(job) in (None, "stopped"), "the job goes on")
+    node.verify(taken["image"])
+    test.check_idle(node)
+
+
+def restore_longer_than_the_hold(test):
+    """Eager: all is loaded before the tree runs."""
+    node = prepare(test, {})
+    taken = node.cli("checkpoint", resident(node, MIB), "--stop")
+    node.options = SLOW
+    node.restart()
     result = node.cli("restore", taken["image"])
     expect(result["loaded_ms"] > 1.5 * HOLD_S * 1000, f"too fast: {result}")
     goes_on(node, result["job"], "after the restore")
@@ -96,8 +105,10 @@ def posd_killed(test):
 
 def posd_killed_in_restore(test):
     """The tree never runs, and is gone without a posd's help."""
-    node = prepare(test, SLOW)
+    node = prepare(test, {})
     image = node.cli("checkpoint", resident(node, MIB), "--stop")["image"]
+    node.options = SLOW
+    node.restart()
     name = node.name()
     attempt, pid = restoring(node, image, name)
     node.kill()
@@ -208,8 +219,8 @@ def posd_stands_still(test):
 
 
 TESTS = {f.__name__: f for f in (
-    longer_than_the_hold, stop_longer_than_the_hold, posd_killed,
-    posd_killed_in_restore, cancelled, restore_cancelled, criu_refuses,
+    longer_than_the_hold, stop_longer_than_the_hold,
+    restore_longer_than_the_hold, posd_killed, posd_killed_in_restore, cancelled, restore_cancelled, criu_refuses,
     posd_stands_still)}
 
 if __name__ == "__main__":
