@@ -13,6 +13,7 @@ import time
 from concurrent_test import goes_on, resident
 from harness import (Skip, expect, expect_equal, main, needs_criu,
                      needs_program, needs_root, wait_until)
+from lazy_test import runners_of
 
 HOLD_S = 2
 MIB = 32  # that do not compress: 5 s
@@ -168,6 +169,23 @@ def restore_cancelled(test):
     node.start()
 
 
+def runner_killed(test):
+    """While it loads: the restore fails at once, and says why."""
+    node = prepare(test, {})
+    image = node.cli("checkpoint", resident(node, MUCH), "--stop")["image"]
+    node.options = ENDLESS
+    node.restart()
+    name = node.name()
+    attempt, pid = restoring(node, image, name)
+    for runner in runners_of(node, name):
+        os.kill(runner, signal.SIGKILL)
+    expect(attempt.status(SOON_S) != 0, "it was restored")
+    expect(b" is gone" in attempt.errors, f"unclear: {attempt.errors}")
+    expect_equal(node.job(name), None, "what is left of the job")
+    expect(not os.path.exists(f"/proc/{pid}"), "its tree is there")
+    test.check_idle(node)
+
+
 def criu_refuses(test):
     """The dump fails at once: nobody copies any further."""
     real = os.environ.get("POS_CRIU") or shutil.which("criu")
@@ -220,7 +238,8 @@ def posd_stands_still(test):
 
 TESTS = {f.__name__: f for f in (
     longer_than_the_hold, stop_longer_than_the_hold,
-    restore_longer_than_the_hold, posd_killed, posd_killed_in_restore, cancelled, restore_cancelled, criu_refuses,
+    restore_longer_than_the_hold, posd_killed, posd_killed_in_restore,
+    cancelled, restore_cancelled, runner_killed, criu_refuses,
     posd_stands_still)}
 
 if __name__ == "__main__":
