@@ -30,16 +30,25 @@ CheckpointRun::CheckpointRun(Supervisor* supervisor, std::shared_ptr<Job> job,
 
 Status CheckpointRun::Report(const std::string& phase, std::uint64_t done_bytes,
                              std::uint64_t total_bytes) {
-  shown_.set_phase(phase);
   trace_.Phase(phase);
-  shown_.set_done_bytes(done_bytes);
-  shown_.set_total_bytes(total_bytes);
+  {
+    MutexLock lock(&progress_mu_);
+    shown_.set_phase(phase);
+    shown_.set_done_bytes(done_bytes);
+    shown_.set_total_bytes(total_bytes);
+  }
   return Cancelled() ? Aborted("the checkpoint was cancelled") : Status();
 }
 
 bool CheckpointRun::Cancelled() {
+  MutexLock lock(&progress_mu_);
   if (!progress_(shown_) || supervisor_->ending()) cancelled_ = true;
   return cancelled_;
+}
+
+std::string CheckpointRun::NameOf(const Member& member) {
+  return "session " + std::to_string(member.session.record.session) + " (pid " +
+         std::to_string(member.session.record.client_ns_pid) + ")";
 }
 
 Status CheckpointRun::ForEach(const std::function<Status(Member*)>& step) {
@@ -50,29 +59,41 @@ Status CheckpointRun::ForEach(const std::function<Status(Member*)>& step) {
   for (std::thread& thread : threads) thread.join();
   for (const Member& member : members_) {
     if (!member.status.ok()) {
-      return member.status.WithContext(
-          "session " + std::to_string(member.session.record.session) +
-          " (pid " + std::to_string(member.session.record.client_ns_pid) + ")");
+      return member.status.WithContext(NameOf(member));
     }
   }
   return {};
 }
 
+Status CheckpointRun::WhyGiveUp() {
+  if (Cancelled()) return Aborted("the checkpoint was cancelled");
+  POS_RETURN_IF_ERROR(cut_error_.get());
+  return hold_.lost();
+}
+
 Status CheckpointRun::ForEachUntilCancelled(
     const std::function<Status(Member*)>& step) {
-  std::future<Status> done =
-      std::async(std::launch::async, [&] { return ForEach(step); });
+  FirstError failed;
+  std::future<Status> done = std::async(std::launch::async, [&] {
+    return ForEach([&](Member* member) {
+      Status status = step(member);
+      failed.Note(status.WithContext(NameOf(*member)));
+      return status;
+    });
+  });
   while (done.wait_for(kCancelPoll) != std::future_status::ready) {
+    // What is noted once stays: what fails from here on fails because of it.
+    failed.Note(WhyGiveUp());
+    if (failed.get().ok()) continue;
     // More than once: a runner may not have heard of the step yet.
-    if (!Cancelled()) continue;
     runner::ToRunner request;
     request.mutable_cancel_save();
     for (Member& member : members_) {
       CallRunner(&member, request, {}, kRunnerMs).IgnoreError();
     }
   }
-  POS_RETURN_IF_ERROR(done.get());
-  return cancelled_ ? Aborted("the checkpoint was cancelled") : Status();
+  done.get().IgnoreError();  // it is among those that were noted
+  return failed.get();
 }
 
 Status CheckpointRun::CallRunner(Member* member,
@@ -158,13 +179,7 @@ Status CheckpointRun::Steps() {
   if (request_.stop()) {
     POS_RETURN_IF_ERROR(FinishSaves());
     POS_RETURN_IF_ERROR(Seal());
-    // The image is there. A posd that is started after a crash here goes on
-    // with ending the job.
-    job_->Update([](JobRecord* r) { r->end_after_checkpoint = true; });
-    POS_RETURN_IF_ERROR(ResumeTree(job::Verdict::KILL));
-    job_->WaitEnded(Deadline::AfterMs(kJobMs), nullptr);
-    gate_opened_ns_ = MonotonicNs();
-    return {};
+    return EndTree();
   }
   POS_RETURN_IF_ERROR(LetRun());
   if (mode_ == ckpt::CheckpointMode::kCow) {
@@ -243,6 +258,7 @@ void CheckpointRun::Undo() {
               {{"job", job_->name()}, {"why", status.ToString()}});
       break;
     }
+    dump_given_up_->store(true);
     dump_.wait();
   }
   for (Member& member : members_) {

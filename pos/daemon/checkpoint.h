@@ -24,6 +24,7 @@
 #ifndef POS_DAEMON_CHECKPOINT_H_
 #define POS_DAEMON_CHECKPOINT_H_
 
+#include <atomic>
 #include <cstdint>
 #include <future>
 #include <memory>
@@ -32,6 +33,9 @@
 
 #include "ckpt/store/draft.h"
 #include "ckpt/store/store.h"
+#include "pos/base/mutex.h"
+#include "pos/daemon/first_error.h"
+#include "pos/daemon/hold_keeper.h"
 #include "pos/daemon/supervisor.h"
 #include "pos/daemon/trace_recorder.h"
 
@@ -60,8 +64,6 @@ class CheckpointRun {
 
   static constexpr std::uint64_t kRunnerMs = 30'000;
   static constexpr std::uint64_t kJobMs = 30'000;
-  // A frozen tree waits this long for its verdict; extended while work goes on.
-  static constexpr std::uint64_t kHoldMs = 120'000;
   // Copying and sealing may take as long as the disk does; each wait is for one
   // step, and a disk that stands still is noticed by the pack writer.
   static constexpr std::uint64_t kCopyMs = 24ull * 3600 * 1000;
@@ -100,23 +102,32 @@ class CheckpointRun {
                   std::span<const int> fds = {});
   Status Dump();
   Status SaveHost();
+  // The dump's answer, which comes after a verdict.
+  Result<job::Reply> AwaitDump(std::uint64_t limit_ms);
   Status ResumeTree(job::Verdict::Kind kind);
+  // The image is there: the tree ends. If it was let go meanwhile, the image
+  // goes instead.
+  Status EndTree();
   Status ResumeSessions();
   Status FinishSaves();
   Status Seal();
   // Puts everything back as it was, as far as it had gone.
   void Undo();
 
+  [[nodiscard]] static std::string NameOf(const Member& member);
   // Runs `step` for every member at once; the first error.
   Status ForEach(const std::function<Status(Member*)>& step);
-  // The same, and a cancel ends what the runners do.
+  // The same, and a cancel ends what the runners do, as does an error of one of
+  // them, and whatever else makes it useless (WhyGiveUp).
   Status ForEachUntilCancelled(const std::function<Status(Member*)>& step);
+  // OK: go on.
+  Status WhyGiveUp();
   Status CallRunner(Member* member, const runner::ToRunner& request,
                     std::span<const int> fds, std::uint64_t timeout_ms,
                     runner::FromRunner* reply = nullptr);
   Status Report(const std::string& phase, std::uint64_t done_bytes = 0,
-                std::uint64_t total_bytes = 0);
-  [[nodiscard]] bool Cancelled();
+                std::uint64_t total_bytes = 0) POS_EXCLUDES(progress_mu_);
+  [[nodiscard]] bool Cancelled() POS_EXCLUDES(progress_mu_);
   void FillManifest();
   [[nodiscard]] std::uint64_t CpuDumpUs() const;
   [[nodiscard]] v1::CheckpointResult MakeResult() const;
@@ -132,17 +143,23 @@ class CheckpointRun {
   std::unique_ptr<ckpt::Draft> draft_;
   std::string criu_dir_;
   ckpt::Manifest manifest_;
-  v1::Progress shown_;
+  Mutex progress_mu_;  // held when progress_ is called
+  v1::Progress shown_ POS_GUARDED_BY(progress_mu_);
   ckpt::CheckpointMode mode_ = ckpt::CheckpointMode::kStop;
   std::string reason_;
   std::uint64_t unforeseen_ = 0;  // chunks, in the first cut
   // Of the first cut when there was a second.
   std::uint64_t earlier_stall_ns_ = 0;
   std::uint64_t earlier_cpu_us_ = 0;
-  bool cancelled_ = false;
+  std::atomic<bool> cancelled_{false};
+  // What ends a cut: of the dump or of the copies, which go on side by side.
+  FirstError cut_error_;
+  HoldKeeper hold_;           // from the freeze to the verdict
   bool frozen_ = false;       // the tree waits for a verdict
   bool dump_failed_ = false;  // the Dump request has been answered
   std::future<Result<job::Reply>> dump_;
+  // Who has given up waiting for dump_: then it is ready soon.
+  std::shared_ptr<std::atomic<bool>> dump_given_up_;
   job::Dumped dumped_;
   std::uint64_t dump_asked_ns_ = 0;
   std::uint64_t frozen_us_ = 0;  // from the Dump request on

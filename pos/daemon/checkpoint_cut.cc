@@ -107,7 +107,7 @@ Status CheckpointRun::Dump() {
   job::Dump* const dump = request.mutable_dump();
   dump->set_images_fd(1);
   dump->set_timeout_ms(tunables_.criu_dump_ms);
-  dump->set_hold_ms(kHoldMs);
+  dump->set_hold_ms(tunables_.hold_ms);
   dump->add_exclude(supervisor_->options_.host_file_dir + "/pos-");
   dump->set_attach_socket(
       std::filesystem::path(supervisor_->attach_path_).filename());
@@ -117,38 +117,87 @@ Status CheckpointRun::Dump() {
   job_->ForgetFrozen();
   auto fd = std::make_shared<UniqueFd>();
   POS_ASSIGN_OR_RETURN(*fd, DuplicateFd(directory.get()));
-  dump_ = std::async(std::launch::async, [job = job_, request, fd] {
-    const std::array<int, 1> fds = {fd->get()};
-    return job->Call(request, fds, kCopyMs);
-  });
+  dump_given_up_ = std::make_shared<std::atomic<bool>>(false);
+  dump_ = std::async(
+      std::launch::async, [job = job_, request, fd, given_up = dump_given_up_] {
+        const std::array<int, 1> fds = {fd->get()};
+        return job->Call(request, fds, kCopyMs, nullptr, given_up.get());
+      });
   const auto answered = [this] {
     return dump_.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
   };
   const Deadline until = Deadline::AfterMs(tunables_.criu_dump_ms + kJobMs);
-  frozen_ = job_->WaitFrozen(until, [&] { return answered() || Cancelled(); });
+  frozen_ = job_->WaitFrozen(until, [&] {
+    return answered() || Cancelled() || !cut_error_.get().ok();
+  });
   dump_asked_ns_ = asked_ns;
   frozen_us_ = (MonotonicNs() - asked_ns) / 1000;
-  if (frozen_) return {};
+  if (frozen_) {
+    hold_.Start(tunables_.hold_ms,
+                [job = job_](std::uint64_t ms) { return job->ExtendHold(ms); });
+    return {};
+  }
   if (answered()) {
     dump_failed_ = true;
     Result<job::Reply> reply = dump_.get();
     return reply.ok() ? Internal("CRIU ended without a word") : reply.status();
   }
+  POS_RETURN_IF_ERROR(cut_error_.get());
   return cancelled_ ? Aborted("the checkpoint was cancelled")
                     : Timeout("CRIU did not freeze the job");
+}
+
+Result<job::Reply> CheckpointRun::AwaitDump(std::uint64_t limit_ms) {
+  if (dump_.wait_for(std::chrono::milliseconds(limit_ms)) !=
+      std::future_status::ready) {
+    dump_given_up_->store(true);
+  }
+  return dump_.get();
 }
 
 Status CheckpointRun::ResumeTree(job::Verdict::Kind kind) {
   job::ToJob request;
   request.mutable_verdict()->set_kind(kind);
+  hold_.Stop();
+  // That there is still something to be decided proves that the tree was held
+  // all the time.
   POS_RETURN_IF_ERROR(job_->Call(request, {}, kJobMs).status());
   frozen_ = false;
   dump_failed_ = true;  // nothing is left to be undone on that side
-  Result<job::Reply> reply = dump_.get();
+  // CRIU's time for the rest is pos-job's to limit.
+  Result<job::Reply> reply = AwaitDump(tunables_.criu_dump_ms + kJobMs);
   POS_RETURN_IF_ERROR(reply.status());
   dumped_ = reply->dumped();
   trace_.Add("CRIU", 0, dump_asked_ns_, dump_asked_ns_ + CpuDumpUs() * 1000);
   return {};
+}
+
+Status CheckpointRun::EndTree() {
+  // A posd that is started after a crash here goes on with ending the job.
+  job_->Update([](JobRecord* r) { r->end_after_checkpoint = true; });
+  const Status status = ResumeTree(job::Verdict::KILL);
+  const bool refused = frozen_ && (status.code() == Code::kNoSuch ||
+                                   status.code() == Code::kNotReady);
+  // Then its processes were let go, or have ended under CRIU.
+  if (refused) dump_failed_ = true;
+  const bool let_go =
+      refused && AwaitDump(kJobMs).status().code() != Code::kClosed;
+  if (!let_go) {
+    const bool ended = job_->WaitEnded(Deadline::AfterMs(kJobMs), nullptr);
+    gate_opened_ns_ = MonotonicNs();
+    if (ended || status.ok()) return {};
+    // It may still end: the image has to stay.
+    return status.WithContext("image " + manifest_.image +
+                              " was made, but its job could not be ended");
+  }
+  job_->Update([](JobRecord* r) { r->end_after_checkpoint = false; });
+  POS_RETURN_IF_ERROR(
+      supervisor_->store_->Remove(manifest_.image)
+          .WithContext("the job runs on, but its image could not be removed"));
+  supervisor_->CollectGarbage();
+  return Timeout(
+      "the job was let go before its image was complete: it runs "
+      "on, and the image was removed");
 }
 
 Status CheckpointRun::ResumeSessions() {

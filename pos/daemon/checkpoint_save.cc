@@ -42,13 +42,14 @@ Status CheckpointRun::DumpAndCopy() {
     live_bytes += member.quiesced.live_bytes();
   }
   POS_RETURN_IF_ERROR(Report("copy", 0, live_bytes));
-  Status dump_status;
-  std::thread dump([&] { dump_status = Dump(); });
-  const Status copied =
-      ForEach([this](Member* member) { return CopyInCut(member); });
+  // Either ends with the other: neither is of use alone, and the job stands
+  // still for both.
+  cut_error_.Forget();
+  std::thread dump([this] { cut_error_.Note(Dump()); });
+  cut_error_.Note(ForEachUntilCancelled(
+      [this](Member* member) { return CopyInCut(member); }));
   dump.join();
-  POS_RETURN_IF_ERROR(dump_status);
-  return copied;
+  return cut_error_.get();
 }
 
 Status CheckpointRun::CopyInCut(Member* member) {
@@ -97,13 +98,14 @@ Status CheckpointRun::SaveHost() {
   POS_RETURN_IF_ERROR(Report("host memory"));
   runner::ToRunner request;
   request.mutable_save_host();
-  return ForEach([&](Member* member) { return CallSave(member, request); });
+  return ForEachUntilCancelled(
+      [&](Member* member) { return CallSave(member, request); });
 }
 
 Status CheckpointRun::FinishSaves() {
   runner::ToRunner request;
   request.mutable_finish();
-  POS_RETURN_IF_ERROR(ForEach([&](Member* member) {
+  POS_RETURN_IF_ERROR(ForEachUntilCancelled([&](Member* member) {
     return CallRunner(member, request, {}, kCopyMs);
   }));
   runner::ToRunner end;
@@ -120,9 +122,7 @@ Status CheckpointRun::Seal() {
     Report("seal").IgnoreError();  // the job runs again: nothing to cancel for
   } else {
     POS_RETURN_IF_ERROR(Report("seal"));
-    job::ToJob hold;
-    hold.mutable_hold()->set_hold_ms(kHoldMs);
-    POS_RETURN_IF_ERROR(job_->Call(hold, {}, kJobMs).status());
+    POS_RETURN_IF_ERROR(hold_.Check());
   }
   FillManifest();
   Result<ckpt::Manifest> sealed =

@@ -130,14 +130,22 @@ void Job::SetClient(std::unique_ptr<job::JobClient> client) {
 
 Result<job::Reply> Job::Call(const job::ToJob& request,
                              std::span<const int> fds, std::uint64_t timeout_ms,
-                             UniqueFd* opened) {
+                             UniqueFd* opened,
+                             const std::atomic<bool>* given_up) {
   std::shared_ptr<job::JobClient> client;
   {
     MutexLock lock(&mu_);
     client = client_;
   }
   if (client == nullptr) return Closed("job " + name_ + " is not running");
-  return client->Call(request, fds, static_cast<int>(timeout_ms), opened);
+  return client->Call(request, fds, static_cast<int>(timeout_ms), opened,
+                      given_up);
+}
+
+Status Job::ExtendHold(std::uint64_t ms) {
+  job::ToJob request;
+  request.mutable_hold()->set_hold_ms(ms);
+  return Call(request, {}, kRequestMs).status();
 }
 
 Status Job::LetGo(job::Verdict::Kind kind, std::uint64_t limit_ms) {

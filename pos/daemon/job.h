@@ -80,8 +80,12 @@ class Job {
   void SetClient(std::unique_ptr<job::JobClient> client) POS_EXCLUDES(mu_);
   // A request and its answer (pos/job/client.h). Not from its handlers.
   Result<job::Reply> Call(const job::ToJob& request, std::span<const int> fds,
-                          std::uint64_t timeout_ms, UniqueFd* opened = nullptr)
+                          std::uint64_t timeout_ms, UniqueFd* opened = nullptr,
+                          const std::atomic<bool>* given_up = nullptr)
       POS_EXCLUDES(mu_);
+  // A stopped tree stays stopped for `ms` from now on, whatever was said
+  // before.
+  Status ExtendHold(std::uint64_t ms) POS_EXCLUDES(mu_);
   // The end of the job is on record here: pos-job may go.
   void AckExit() POS_EXCLUDES(mu_);
   // Tells a tree that a dump has stopped, or will stop, to go on or to end;

@@ -13,12 +13,15 @@
 #ifndef POS_DAEMON_RESTORE_H_
 #define POS_DAEMON_RESTORE_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "ckpt/store/image.h"
+#include "pos/daemon/first_error.h"
+#include "pos/daemon/hold_keeper.h"
 #include "pos/daemon/image_info.h"
 #include "pos/daemon/supervisor.h"
 #include "pos/daemon/trace_recorder.h"
@@ -37,7 +40,6 @@ class RestoreRun {
     SessionAttachment image;
     JobSession session;
     UniqueFd host_file;
-    Status status;
   };
 
   Status Preflight();
@@ -46,6 +48,8 @@ class RestoreRun {
   Status MakeMembers();
   Status Load();
   Status LoadMember(std::size_t number, Member* member);
+  // Ends the runners: what they load, nobody needs.
+  void GiveUpLoading();
   Status StartTree();
   Status Admit();
   void Undo(const Status& why);
@@ -53,6 +57,7 @@ class RestoreRun {
   Status WaitLoaded();
   Status Report(const std::string& phase, std::uint64_t done_bytes = 0,
                 std::uint64_t total_bytes = 0);
+  bool Cancelled();
 
   Supervisor* const supervisor_;
   const SupervisorTunables tunables_;
@@ -66,6 +71,11 @@ class RestoreRun {
   std::vector<Member> members_;
   std::uint64_t loaded_ns_ = 0;
   std::uint64_t admitted_ns_ = 0;
+  v1::Progress shown_;
+  // Of the members and the tree, which are made side by side.
+  FirstError load_error_;
+  std::atomic<bool> loading_given_up_{false};
+  HoldKeeper hold_;            // from when the tree stands to the verdict
   bool tree_started_ = false;  // there is a pos-job
   bool cancelled_ = false;
   bool continues_ = false;  // an ended job's log

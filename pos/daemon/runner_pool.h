@@ -46,6 +46,8 @@ class Runner {
   // Of a runner that was found, before it is used.
   void set_devices(std::vector<int> devices) { devices_ = std::move(devices); }
   [[nodiscard]] pid_t pid() const { return pid_; }
+  // Ends it whatever it does; what it was asked is answered with kClosed soon.
+  void Kill();
 
   // A request and its answer; an error that the runner reports becomes the
   // status.

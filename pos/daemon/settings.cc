@@ -37,6 +37,7 @@ SupervisorTunables TunablesOf(const conf::Config& config) {
   t.quiesce.backoff_ms = config.quiesce_backoff_ms();
   t.criu_dump_ms = config.criu_dump_timeout_ms();
   t.criu_restore_ms = config.criu_restore_timeout_ms();
+  t.hold_ms = config.criu_hold_ms();
   t.stop_grace_ms = config.stop_grace_ms();
   t.lazy_bytes_per_second = config.restore_lazy_bytes_per_second();
   return t;

@@ -47,6 +47,7 @@ struct SupervisorTunables {
   std::uint64_t detach_ms = 10'000;
   std::uint64_t criu_dump_ms = 300'000;
   std::uint64_t criu_restore_ms = 300'000;
+  std::uint64_t hold_ms = 120'000;
   std::uint64_t stop_grace_ms = 10'000;
   std::uint64_t lazy_bytes_per_second = 0;  // of a session; 0: no limit
 };

@@ -30,6 +30,7 @@ constexpr int kHelloTimeoutMs = 20000;
 constexpr int kReapTimeoutMs = 5000;
 constexpr int kReapSliceMs = 50;
 constexpr int kChannelFd = 3;
+constexpr std::uint64_t kGivenUpPollNs = 50'000'000;
 
 Result<UniqueFd> SealedMemfd(const std::string& content) {
   UniqueFd fd(
@@ -178,7 +179,8 @@ void JobClient::FailWaiters() {
 }
 
 Result<Reply> JobClient::Call(ToJob request, std::span<const int> fds,
-                              int timeout_ms, UniqueFd* opened) {
+                              int timeout_ms, UniqueFd* opened,
+                              const std::atomic<bool>* given_up) {
   Waiter waiter;
   {
     MutexLock lock(&mu_);
@@ -191,13 +193,19 @@ Result<Reply> JobClient::Call(ToJob request, std::span<const int> fds,
       Deadline::AfterMs(static_cast<std::uint64_t>(std::max(timeout_ms, 0)));
   MutexLock lock(&mu_);
   while (status.ok() && !waiter.done && !deadline.Passed()) {
-    answered_.WaitFor(&mu_, std::chrono::nanoseconds(deadline.LeftNs()));
+    std::uint64_t wait_ns = deadline.LeftNs();
+    if (given_up != nullptr) {
+      if (given_up->load(std::memory_order_relaxed)) break;
+      wait_ns = std::min(wait_ns, kGivenUpPollNs);
+    }
+    answered_.WaitFor(&mu_, std::chrono::nanoseconds(wait_ns));
   }
   waiters_.erase(request.id());
   POS_RETURN_IF_ERROR(status);
   if (!waiter.done) {
-    return Timeout("pos-job did not answer within " +
-                   std::to_string(timeout_ms) + " ms");
+    return deadline.Passed() ? Timeout("pos-job did not answer within " +
+                                       std::to_string(timeout_ms) + " ms")
+                             : Timeout("pos-job is not waited for any more");
   }
   POS_RETURN_IF_ERROR(waiter.status);
   if (waiter.reply.has_error()) return FromMessage(waiter.reply.error());

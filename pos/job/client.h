@@ -61,9 +61,12 @@ class JobClient {
   [[nodiscard]] const Hello& hello() const { return hello_; }
 
   // Sends a request (its id is filled in) and waits for the answer. `opened`
-  // receives the descriptor of an OpenInside.
+  // receives the descriptor of an OpenInside. kTimeout, too, soon after
+  // `given_up` has become true.
   Result<Reply> Call(ToJob request, std::span<const int> fds, int timeout_ms,
-                     UniqueFd* opened = nullptr) POS_EXCLUDES(mu_);
+                     UniqueFd* opened = nullptr,
+                     const std::atomic<bool>* given_up = nullptr)
+      POS_EXCLUDES(mu_);
   // Sends a request whose reply goes to handlers.stray_reply. Returns its id.
   Result<std::uint64_t> Post(ToJob request, std::span<const int> fds)
       POS_EXCLUDES(mu_);

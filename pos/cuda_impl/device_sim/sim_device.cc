@@ -86,15 +86,21 @@ class SimDevice : public Device {
         {engine_.get(), memory_.get(), &images_, compute_capability_}, sink);
   }
   Status Read(DeviceAddress src, std::span<std::byte> dst) override {
-    return memory_->Read(src, dst);
+    POS_RETURN_IF_ERROR(memory_->Read(src, dst));
+    engine_->CrossLink(Direction::kDeviceToHost, dst.size());
+    return {};
   }
   Status Write(DeviceAddress dst, std::span<const std::byte> src) override {
-    return memory_->Write(dst, src);
+    POS_RETURN_IF_ERROR(memory_->Write(dst, src));
+    engine_->CrossLink(Direction::kHostToDevice, src.size());
+    return {};
   }
   // Looks at what is said of these granules only, which stay mapped.
   Status WriteBeside(DeviceAddress dst,
                      std::span<const std::byte> src) override {
-    return memory_->Write(dst, src);
+    POS_RETURN_IF_ERROR(memory_->Write(dst, src));
+    engine_->CrossLink(Direction::kHostToDevice, src.size());
+    return {};
   }
   Status Digest(std::span<const MemoryRange> ranges, std::uint64_t seed,
                 std::span<ckpt::Digest> digests) override {

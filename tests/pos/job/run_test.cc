@@ -7,8 +7,11 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <chrono>
 #include <csignal>
 #include <cstdlib>
+#include <future>
 
 #include "pos/base/files.h"
 #include "pos/job/exit_file.h"
@@ -413,6 +416,29 @@ TEST_F(RunTest, NothingIsLeftWhenPosJobIsKilled) {
     }));
   }
   EXPECT_TRUE(Eventually([&job] { return job.Gone(); }));
+}
+
+TEST_F(RunTest, AnAnswerCanBeGivenUp) {
+  TestJob job("given_up");
+  job.Program({"count", "5"});
+  job.Start();
+  ASSERT_EQ(::kill(job.monitor_pid(), SIGSTOP), 0);
+  ToJob request;
+  request.mutable_list_processes();
+  std::atomic<bool> given_up{false};
+  constexpr int kLongMs = 24 * 3600 * 1000;
+  std::future<Result<Reply>> reply = std::async(std::launch::async, [&] {
+    return job.client()->Call(request, {}, kLongMs, nullptr, &given_up);
+  });
+  given_up.store(true);
+  EXPECT_EQ(reply.wait_for(std::chrono::milliseconds(kWaitMs)),
+            std::future_status::ready);
+  ASSERT_EQ(::kill(job.monitor_pid(), SIGCONT), 0);
+  EXPECT_EQ(reply.get().status().code(), Code::kTimeout);
+  // What comes late is nobody's; the next answer is the next request's.
+  given_up.store(false);
+  EXPECT_TRUE(
+      job.client()->Call(request, {}, kWaitMs, nullptr, &given_up).ok());
 }
 
 TEST_F(RunTest, AKilledInitIsReportedAsLost) {

@@ -100,6 +100,10 @@ class Engine {
   Record* NewCompleteRecord(std::uint64_t timestamp_ns);
   void ReleaseRecord(Record* record);
 
+  // For a copy that is made without the engine: waits for as long as the link
+  // takes for it, besides the others in that direction. Any thread.
+  void CrossLink(Direction direction, std::uint64_t bytes);
+
  private:
   Engine(EngineOptions options, SimMemory* memory);
   Status StartThreads();

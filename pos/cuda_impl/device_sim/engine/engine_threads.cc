@@ -139,6 +139,13 @@ Command* Engine::PickSmallCopy() {
   return nullptr;
 }
 
+void Engine::CrossLink(Direction direction, std::uint64_t bytes) {
+  if (!pacer_.limited()) return;
+  const std::uint64_t until = pacer_.Book(direction, bytes);
+  const std::uint64_t now = MonotonicNs();
+  if (until > now) SleepNs(until - now);
+}
+
 void Engine::RunCopyCommand(Thread* self, Command* command) {
   std::optional<std::uint64_t> bad;
   const DeviceError error =
