@@ -9,11 +9,12 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#include <chrono>
+#include <atomic>
 #include <cstddef>
 #include <thread>
 #include <vector>
 
+#include "pos/base/backoff.h"
 #include "pos/base/clock.h"
 #include "tests/ckpt/pack/session_fixture.h"
 
@@ -132,6 +133,7 @@ TEST(PackWriter, AnAbortEndsTheWaitForABuffer) {
   const auto writer = session.Writer(options);
   ASSERT_NE(writer, nullptr);
   std::vector<Buffer> held;
+  std::atomic<std::size_t> count{0};
   std::thread waiter([&] {
     for (;;) {
       Result<Buffer> buffer = writer->packs().Acquire();
@@ -140,9 +142,13 @@ TEST(PackWriter, AnAbortEndsTheWaitForABuffer) {
         return;
       }
       held.push_back(std::move(*buffer));
+      count.fetch_add(1);
     }
   });
-  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  const Deadline deadline = Deadline::AfterMs(20000);
+  for (Backoff backoff; count.load() < 6 && !deadline.Passed();) {
+    backoff.Wait();
+  }
   const std::uint64_t began_ns = MonotonicNs();
   writer->packs().Abort();
   waiter.join();

@@ -1,7 +1,9 @@
 // pos-runner as a process, between a posd and a client that are this test.
 #include <cuda.h>
 #include <gtest/gtest.h>
+#include <linux/sockios.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -193,6 +195,15 @@ class RunnerTest : public ::testing::Test {
               static_cast<ssize_t>(sizeof(record)));
   }
   void SayReady() { Say(wire::SessionRecordType::kReady, 0); }
+  // The runner has read all that the client has said.
+  void AwaitRead() {
+    const Deadline deadline = Deadline::AfterMs(20000);
+    int unread = 1;
+    for (Backoff backoff; unread != 0; backoff.Wait()) {
+      ASSERT_FALSE(deadline.Passed());
+      ASSERT_EQ(::ioctl(client_socket_.get(), SIOCOUTQ, &unread), 0);
+    }
+  }
   // Nothing is being sent whenever this runs.
   void ServeClient() {
     wire::SessionRecord record;
@@ -264,7 +275,10 @@ TEST_F(RunnerTest, MemoryIsGrantedWhileTheDeviceComesToRest) {
   EXPECT_EQ(client_.Call(cuda::StreamQueryArgs{.stream = context_.stream}),
             CUDA_ERROR_NOT_READY);
   const std::uint64_t quiesce = Ask(QuiesceRequest(4000));
-  SleepNs(200'000'000);  // it has begun: nothing shows that
+  // A record that nobody waits for. posd comes first: once it has been read,
+  // the attempt has begun.
+  Say(wire::SessionRecordType::kGated, 0);
+  AwaitRead();
   const std::uint32_t slot = client_.Begin(
       cuda::MemAllocArgs{.context = context_.id, .bytes = 200 * kMiB});
   bool answered = false;
