@@ -38,7 +38,9 @@ Status CopyLane::Init(std::uint64_t shadow_bytes) {
   for (; shadow_bytes >= kGranule;
        shadow_bytes = shadow_bytes / 2 / kGranule * kGranule) {
     const Status status = OpenShadow(shadow_bytes);
-    if (status.ok()) break;
+    // Who has not answered yet will not answer sooner for less, and the job
+    // stands still.
+    if (status.ok() || status.code() == Code::kTimeout) break;
     if (status.code() != Code::kOutOfMemory) return status;
   }
   return {};

@@ -41,6 +41,12 @@ class SessionSave::RegionSink : public ChunkSink {
 
 SessionSave::~SessionSave() { EndWatch(); }
 
+std::unique_ptr<SessionWriter> SessionSave::GiveUp() {
+  Abort();
+  EndWatch();
+  return std::move(writer_);
+}
+
 Result<std::unique_ptr<SessionSave>> SessionSave::Create(
     Session* session, SessionFiles files, const SaveOptions& options) {
   std::unique_ptr<SessionSave> save(new SessionSave(session, options));
@@ -229,7 +235,9 @@ Status SessionSave::CopyRounds(const std::atomic<bool>* cancel) {
 
 // What has no copy, or may have been written since.
 Status SessionSave::BeginRound() {
-  POS_RETURN_IF_ERROR(session_->CheckSavable());
+  // What is in the way only now may have passed by the cut, which looks again.
+  const Status savable = session_->CheckSavable();
+  if (!savable.ok() && savable.code() != Code::kBusy) return savable;
   const auto table =
       ChunkTable::Make(session_, ChunkTable::Scope::kStaying, chunk_bytes_,
                        &writer_->packs(), table_.get());

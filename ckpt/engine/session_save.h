@@ -25,7 +25,8 @@
 //           (handles, pending calls; their size is bounded by the client's
 //           staging and the number of its handles). On the device up to
 //           `shadow_bytes`, and a context.
-// Blocking: at the disk's pace; a cancel is noticed at the next chunk.
+// Blocking: at the disk's pace; a cancel is noticed at the next chunk, Abort at
+//           once.
 // Errors:   the first one ends the save; the caller drops the object, and the
 //           draft of the image with it. The session is unharmed: with the
 //           object its hold on the session's calls ends.
@@ -82,6 +83,12 @@ class SessionSave {
   Status CopyRounds(const std::atomic<bool>* cancel);
   Status CopyHost(const std::atomic<bool>* cancel);
   Status Finish();
+  // Any thread, during a step: it ends soon, with kAborted, though the disk
+  // stands still. There is no other step.
+  void Abort() { writer_->packs().Abort(); }
+  // Between steps: aborts, and ends its hold on the session. What is returned
+  // may wait for the disk when it is destroyed, on any thread.
+  std::unique_ptr<SessionWriter> GiveUp();
 
   // Bytes read from device and host memory so far. Any thread.
   [[nodiscard]] std::uint64_t copied_bytes() const {

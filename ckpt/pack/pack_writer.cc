@@ -113,7 +113,7 @@ Status PackWriter::Start() {
 }
 
 PackWriter::~PackWriter() {
-  if (fd_.valid()) Fail(Aborted("the pack was given up"));
+  if (fd_.valid()) Abort();
   StopThreads();
   workers_.clear();
 }
@@ -271,6 +271,8 @@ void PackWriter::Done() {
   --unfinished_;
   changed_.NotifyAll();
 }
+
+void PackWriter::Abort() { Fail(Aborted("the pack was given up")); }
 
 void PackWriter::Fail(const Status& why) {
   {

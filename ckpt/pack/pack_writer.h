@@ -113,6 +113,9 @@ class PackWriter {
   // space is given back by Finish unless another chunk uses it.
   void Discard(const ChunkRef& ref) POS_EXCLUDES(mu_);
 
+  // Gives the pack up, from any thread; after Finish this does nothing. Whoever
+  // waits here, and who asks later, gets kAborted.
+  void Abort() POS_EXCLUDES(mu_);
   // Everything submitted is called back and written.
   Status Flush() POS_EXCLUDES(mu_);
   // Flush, cut to length, fsync, close. Nothing may be called afterwards.

@@ -134,14 +134,22 @@ Status ClientLink::Send(wire::SessionRecordType type, std::uint32_t epoch) {
   return SendWithFds(socket_.get(), &record, sizeof(record), {});
 }
 
-ClientLink::Event ClientLink::WaitAnswer(std::uint32_t epoch, int timeout_ms) {
+ClientLink::Event ClientLink::WaitAnswer(std::uint32_t epoch, int timeout_ms,
+                                         const Also& also) {
+  int also_fd = also.fd;
   const Deadline deadline =
       Deadline::AfterMs(static_cast<std::uint64_t>(std::max(timeout_ms, 0)));
   while (socket_.valid()) {
-    pollfd p{socket_.get(), POLLIN, 0};
-    const int rc = ::poll(&p, 1, deadline.LeftMs());
+    std::array<pollfd, 2> polls = {pollfd{socket_.get(), POLLIN, 0},
+                                   pollfd{also_fd, POLLIN, 0}};
+    const int rc = ::poll(polls.data(), polls.size(), deadline.LeftMs());
     if (rc < 0 && errno == EINTR) continue;
     if (rc <= 0) return Event::kNone;
+    if (polls[1].revents != 0 && !also.ready()) also_fd = -1;
+    if (polls[0].revents == 0) {
+      if (deadline.Passed()) return Event::kNone;
+      continue;
+    }
     const Event event = Read();
     const bool late = (event == Event::kGated || event == Event::kRefusing) &&
                       answered_epoch_ != epoch;

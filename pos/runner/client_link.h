@@ -32,6 +32,13 @@ class ClientLink {
     kMalformed  // it sent something that is no record
   };
 
+  // Another descriptor to wait for input on, -1: none. `ready` is called when
+  // there is some; false: not any more.
+  struct Also {
+    int fd = -1;
+    std::function<bool()> ready;
+  };
+
   // Refuses an attaching client; `socket` is closed.
   static void Refuse(UniqueFd socket, wire::AttachStatus status,
                      const std::string& text);
@@ -57,7 +64,11 @@ class ClientLink {
   // request. Late answers to earlier ones are not taken for this one's: a
   // client that stood still answers all that it was asked, one after the other,
   // and opens its gate in between.
-  Event WaitAnswer(std::uint32_t epoch, int timeout_ms);
+  // Meanwhile `also` is served.
+  Event WaitAnswer(std::uint32_t epoch, int timeout_ms, const Also& also);
+  Event WaitAnswer(std::uint32_t epoch, int timeout_ms) {
+    return WaitAnswer(epoch, timeout_ms, Also());
+  }
 
   // From the latest kReady: where the client looks for its verdict, and its pid
   // as it sees itself.

@@ -21,6 +21,7 @@ Controller::Controller(UniqueFd channel)
 
 Controller::~Controller() {
   EndSave();
+  if (burial_.joinable()) burial_.join();
   if (lazy_ != nullptr) lazy_->Stop();
   if (session_ != nullptr) session_->Stop();
   UnpinStaging();
@@ -48,7 +49,8 @@ void Controller::Round() {
   polls[kPidFd] = {client_pidfd_.get(), POLLIN, 0};
   polls[kWake] = {wake_.get(), POLLIN, 0};
   const bool orphan = posd_ == nullptr && phase_ == runner::State::LOADED;
-  const int rc = ::poll(polls.data(), polls.size(), orphan ? 1000 : -1);
+  const int limit_ms = !kept_.empty() ? 0 : orphan ? 1000 : -1;
+  const int rc = ::poll(polls.data(), polls.size(), limit_ms);
   if (rc < 0 && errno != EINTR) {
     POS_LOG(kError, "poll failed", {{"errno", errno}});
     ending_ = true;
@@ -58,7 +60,8 @@ void Controller::Round() {
     ending_ = true;
     return;
   }
-  if (rc <= 0) return;
+  if (rc <= 0 && kept_.empty()) return;
+  if (rc <= 0) polls = {};
   if (polls[kWake].revents != 0) {
     std::uint64_t count = 0;
     [[maybe_unused]] const ssize_t n =
@@ -72,7 +75,7 @@ void Controller::Round() {
     }
   }
   if (polls[kListener].revents != 0) OnListener();
-  if (polls[kPosd].revents != 0) OnPosd();
+  if (polls[kPosd].revents != 0 || !kept_.empty()) OnPosd();
   // The connection before the process: what it said last counts.
   if (!ending_ && polls[kClient].revents != 0 && link_.connected()) OnClient();
   if (!ending_ && polls[kPidFd].revents != 0 && client_pidfd_.valid()) {
@@ -81,18 +84,50 @@ void Controller::Round() {
 }
 
 void Controller::OnPosd() {
+  if (!kept_.empty()) {
+    Message message = std::move(kept_.front());
+    kept_.pop_front();
+    OnPosdMessage(std::move(message));
+    return;
+  }
+  if (posd_ == nullptr) return;
   Result<Message> message = posd_->Receive(0);
   if (!message.ok()) {
     if (message.status().code() != Code::kTimeout) LosePosd();
     return;
   }
+  OnPosdMessage(std::move(*message));
+}
+
+void Controller::OnPosdMessage(Message message) {
   runner::ToRunner request;
-  if (!request.ParseFromString(message->bytes)) {
+  if (!request.ParseFromString(message.bytes)) {
     POS_LOG(kError, "posd sent something that is no request");
     LosePosd();
     return;
   }
-  Handle(request, std::move(message->fds));
+  Handle(request, std::move(message.fds));
+}
+
+bool Controller::TakeFromPosd() {
+  while (posd_ != nullptr && kept_.size() < kMostKept) {
+    Result<Message> message = posd_->Receive(0);
+    // That it is gone is found by Round.
+    if (!message.ok()) return message.status().code() == Code::kTimeout;
+    runner::ToRunner request;
+    if (request.ParseFromString(message->bytes) &&
+        request.request_case() == runner::ToRunner::kMemoryAnswer) {
+      OnMemoryAnswer(request.memory_answer());
+    } else {
+      kept_.push_back(std::move(*message));
+    }
+  }
+  return false;
+}
+
+ClientLink::Also Controller::AlsoPosd() {
+  return {.fd = posd_ != nullptr ? posd_->fd() : -1,
+          .ready = [this] { return TakeFromPosd(); }};
 }
 
 void Controller::LosePosd() {
@@ -100,6 +135,7 @@ void Controller::LosePosd() {
     MutexLock lock(&posd_mu_);
     posd_.reset();
   }
+  kept_.clear();
   posd_lost_ns_ = MonotonicNs();
   if (phase_ == runner::State::WARM) {
     ending_ = true;
@@ -109,6 +145,12 @@ void Controller::LosePosd() {
   // this side can undo by itself, it undoes; a detached client waits for the
   // next posd.
   EndSave();
+  const bool served =
+      phase_ == runner::State::SERVING || phase_ == runner::State::QUIESCED;
+  if (served && (!link_.connected() || !client_pidfd_.valid())) {
+    OnClientEnded("it was gone before posd");  // the save had kept the session
+    return;
+  }
   if (phase_ == runner::State::QUIESCED) {
     HandleResume({}).IgnoreError();
   }
@@ -146,6 +188,13 @@ void Controller::OnClientEvent(ClientLink::Event event) {
         session_->Start();
         started_ = true;
         SendEvent(runner::Event::READY, "");
+        return;
+      }
+      if ((phase_ != runner::State::DETACHED &&
+           phase_ != runner::State::LOADED) ||
+          save_request_ != 0) {
+        SendEvent(runner::Event::MALFORMED, "the client was not away");
+        ending_ = true;
         return;
       }
       // A client that was away. What it waits for is at the slots it marked.

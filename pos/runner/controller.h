@@ -15,6 +15,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <string>
 #include <thread>
@@ -47,12 +48,21 @@ class Controller {
  private:
   using Message = ControlChannel::Message;
   static constexpr std::uint64_t kOrphanMs = 120'000;
+  // Requests of posd that wait for another one to be done; it sends few.
+  static constexpr std::size_t kMostKept = 64;
   // Whose posd this runner is. Taken before it becomes its client's user.
   const uid_t posd_uid_ = ::getuid();
 
   // One round: waits for something and handles it.
   void Round();
   void OnPosd();
+  void OnPosdMessage(Message message);
+  // While a request is being handled that waits for the client: takes what posd
+  // sends. Answers about memory, for which calls wait that the client sends
+  // meanwhile, are handled; the rest is kept for Round. False when nothing more
+  // is to be taken now.
+  bool TakeFromPosd();
+  [[nodiscard]] ClientLink::Also AlsoPosd();
   void OnListener();
   void OnClient();
   void OnClientEvent(ClientLink::Event event);
@@ -121,6 +131,7 @@ class Controller {
   std::unique_ptr<RunnerLedger> ledger_;
 
   std::unique_ptr<ControlChannel> posd_;  // null while there is none
+  std::deque<Message> kept_;              // of its; see TakeFromPosd
   Mutex posd_mu_;  // for sends from pipeline threads against LosePosd
   UniqueFd listener_;
   // eventfd: a save step is done, loading has ended, the client misbehaved
@@ -145,6 +156,7 @@ class Controller {
 
   std::unique_ptr<ckpt::SessionSave> save_;
   std::thread save_thread_;
+  std::thread burial_;  // destroys the writer of a save that has ended
   std::atomic<bool> save_cancel_{false};
   std::atomic<bool> save_step_done_{false};
   std::uint64_t save_request_ = 0;  // 0: no step is running

@@ -15,7 +15,8 @@ constexpr std::uint64_t kLookNs = 50'000;
 }  // namespace
 
 // While the device comes to rest the client runs: what it sends over its
-// connection (files of host memory that calls wait for) is taken.
+// connection (files of host memory that calls wait for) is taken, and so is
+// what posd grants.
 Status Controller::AwaitRest(std::uint64_t silence_ms,
                              std::uint64_t longest_ms) {
   const Deadline longest = Deadline::AfterMs(longest_ms);
@@ -31,6 +32,7 @@ Status Controller::AwaitRest(std::uint64_t silence_ms,
       return Timeout(std::to_string(session_->on_device()) +
                      " calls are still on the device");
     }
+    TakeFromPosd();
     switch (link_.Read()) {
       case ClientLink::Event::kGone:
       case ClientLink::Event::kDetached:
@@ -67,7 +69,7 @@ Status Controller::BringToRest(const runner::Quiesce& request,
 Status Controller::CloseGate() {
   session_->MakeRoom();
   POS_RETURN_IF_ERROR(link_.Send(wire::SessionRecordType::kGate, epoch_));
-  switch (link_.WaitAnswer(epoch_, kGateMs)) {
+  switch (link_.WaitAnswer(epoch_, kGateMs, AlsoPosd())) {
     case ClientLink::Event::kGated:
       return {};
     case ClientLink::Event::kRefusing:
@@ -136,7 +138,7 @@ Status Controller::HandleDetach(const runner::Detach& request) {
   const int limit_ms = request.timeout_ms() == 0
                            ? kDetachMs
                            : static_cast<int>(request.timeout_ms());
-  switch (link_.WaitAnswer(request.epoch(), limit_ms)) {
+  switch (link_.WaitAnswer(request.epoch(), limit_ms, AlsoPosd())) {
     case ClientLink::Event::kDetached:
       phase_ = runner::State::DETACHED;
       return {};

@@ -131,10 +131,17 @@ void Controller::SendSaved() {
 
 void Controller::EndSave() {
   save_cancel_.store(true);
+  // A step that waits for the disk looks at nothing else.
+  if (save_ != nullptr) save_->Abort();
   if (save_thread_.joinable()) save_thread_.join();
   if (save_step_done_.exchange(false) && save_ != nullptr) SendSaved();
-  save_.reset();
   save_request_ = 0;
+  if (save_ == nullptr) return;
+  // Writes under way are waited for where nobody is kept waiting.
+  if (burial_.joinable()) burial_.join();
+  burial_ =
+      std::thread([writer = save_->GiveUp()]() mutable { writer.reset(); });
+  save_.reset();
 }
 
 }  // namespace pos

@@ -228,9 +228,10 @@ Result<DeviceAddress> Session::TakeScratch(int device, std::uint64_t bytes) {
   for (;;) {
     const MemoryLedger::Answer answer = state_->ledger->Take(device, bytes);
     if (answer == MemoryLedger::Answer::kGranted) break;
-    if (answer == MemoryLedger::Answer::kDenied || deadline.Passed()) {
+    if (answer == MemoryLedger::Answer::kDenied) {
       return OutOfMemory("no memory for " + std::to_string(bytes) + " bytes");
     }
+    if (deadline.Passed()) return Timeout("no answer about memory");
     backoff.Wait();
   }
   const std::optional<std::uint64_t> address =
@@ -317,6 +318,10 @@ Status Session::LoadCall(ByteReader* in) {
       context->FrameBuffer(static_cast<std::uint32_t>(frame.size()));
   std::copy(frame.begin(), frame.end(), room.begin());
   front_end_->SetInfo(context);
+  // What the frame says has just been checked.
+  if (!front_end_->IsOfItsFrame(*context)) {
+    return Corrupt("pending call: its slot or lease is not its frame's");
+  }
   context->owned_bulk.assign(bulk.begin(), bulk.end());
   if (context->parsed) {
     worker_->pending().push_back(context);

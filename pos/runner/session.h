@@ -149,7 +149,7 @@ class Session {
 
   // Memory for work of POS's own beside the client's: an address range, which
   // has to be mapped, and the grant for as much memory. While paused; waits for
-  // the ledger's answer. kOutOfMemory.
+  // the ledger's answer, 2 s. kOutOfMemory, kTimeout.
   Result<DeviceAddress> TakeScratch(int device, std::uint64_t bytes);
   // The grant. Any thread.
   void GiveBackScratchMemory(int device, std::uint64_t bytes);

@@ -56,8 +56,10 @@ struct CallAccess {
   // holds has to be safe before kGo.
   DeviceStream* stream = nullptr;
   // `writes` is memory that the call gives back: nothing is mapped there
-  // afterwards, and a later call may make other memory there. For a call that
-  // frees, that is when its work is done, so waits in `stream` delay it.
+  // afterwards, and a later call may make other memory there. (Or the call
+  // forbids every access, and a later one may allow it again: such memory is
+  // mapped physical memory, whose content stays in either case.) For a call
+  // that frees, that is when its work is done, so waits in `stream` delay it.
   bool releases = false;
   // `writes` is memory that the call makes: nothing was mapped there before,
   // so there is nothing to preserve and nothing to load. (What a module or a

@@ -125,6 +125,12 @@ void FrontEnd::SetInfo(ApiContext* context) const {
   context->inline_bytes = h.inline_bytes;
 }
 
+bool FrontEnd::IsOfItsFrame(const ApiContext& context) {
+  const Header h = ReadHeader({context.frame(), context.frame_bytes});
+  return context.slot == h.slot && context.lease == h.lease &&
+         context.bulk_bytes == h.bulk_bytes && (context.flags & ~h.flags) == 0;
+}
+
 void FrontEnd::Fill(ApiContext* context) {
   const Header h = ReadHeader({context->frame(), context->frame_bytes});
   context->info = &table_[h.op];

@@ -57,6 +57,8 @@ class FrontEnd : public Stage {
   // Fills in what follows from a frame that is in `context` already, checked
   // (a call loaded from an image).
   void SetInfo(ApiContext* context) const;
+  // Whether such a call's slot, lease and flags are those that were checked.
+  static bool IsOfItsFrame(const ApiContext& context);
   void SetDownstreamWake(std::function<void()> wake) {
     wake_downstream_ = std::move(wake);
   }

@@ -6,92 +6,25 @@
 #ifndef POS_TESTS_SUPPORT_REVIVED_SESSION_H_
 #define POS_TESTS_SUPPORT_REVIVED_SESSION_H_
 
-#include <fcntl.h>
 #include <gtest/gtest.h>
-#include <sys/mman.h>
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <utility>
-#include <vector>
 
-#include "ckpt/engine/session_load.h"
-#include "ckpt/engine/session_save.h"
-#include "ckpt/format/pack_header.h"
 #include "pos/base/backoff.h"
+#include "tests/support/memory_image.h"
 #include "tests/support/session_client.h"
 #include "tests/support/sim_session.h"
+#include "tests/support/vandal.h"
 
 namespace pos {
 
 // How the image is made. One row for each protocol that there is.
-enum class CutMode { kStop };
-inline constexpr CutMode kCutModes[] = {CutMode::kStop};
-
-// One session's share of an image, in memory.
-class MemoryImage {
- public:
-  MemoryImage()
-      : pack_(::memfd_create("pos-test-pack", MFD_CLOEXEC)),
-        index_(::memfd_create("pos-test-index", MFD_CLOEXEC)),
-        store_(ckpt::NewStoreId()),
-        pack_id_(ckpt::NewPackId()) {
-    ckpt::PackHeader header;
-    header.store = store_;
-    header.pack = pack_id_;
-    header.digest_seed = kSeed;
-    const std::vector<std::byte> bytes = ckpt::EncodePackHeader(header);
-    EXPECT_EQ(::pwrite(pack_.get(), bytes.data(), bytes.size(), 0),
-              static_cast<ssize_t>(bytes.size()));
-  }
-
-  // The session is quiesced.
-  Status Save(Session* session, CutMode mode) {
-    switch (mode) {
-      case CutMode::kStop:
-        return SaveStopped(session);
-    }
-    return Invalid("no such mode");
-  }
-  Status Load(Session* session) const {
-    ckpt::SessionLoadFiles files;
-    files.index = Duplicate(index_);
-    files.packs.emplace_back(pack_id_, Duplicate(pack_));
-    return ckpt::LoadSession(session, std::move(files)).status();
-  }
-
- private:
-  static constexpr std::uint64_t kSeed = 4711;
-  static UniqueFd Duplicate(const UniqueFd& fd) {
-    return UniqueFd(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
-  }
-  Status SaveStopped(Session* session) {
-    ckpt::SessionFiles files;
-    files.store = store_;
-    files.session = 1;
-    files.digest_seed = kSeed;
-    files.chunk_bytes = 2u << 20;
-    files.pack_id = pack_id_;
-    files.pack = Duplicate(pack_);
-    files.index = Duplicate(index_);
-    ckpt::SaveOptions options;
-    options.pack.threads = 1;
-    options.pack.direct = false;
-    const std::atomic<bool> cancel{false};
-    POS_ASSIGN_OR_RETURN(
-        const auto save,
-        ckpt::SessionSave::Create(session, std::move(files), options));
-    POS_RETURN_IF_ERROR(save->CopyAtCut(&cancel));
-    POS_RETURN_IF_ERROR(save->CopyHost(&cancel));
-    return save->Finish();
-  }
-
-  const UniqueFd pack_;
-  const UniqueFd index_;
-  const ckpt::StoreId store_;
-  const ckpt::PackId pack_id_;
-};
+enum class CutMode : std::uint8_t { kStop, kCow, kRecopy };
+inline constexpr CutMode kCutModes[] = {CutMode::kStop, CutMode::kCow,
+                                        CutMode::kRecopy};
 
 class RevivedSession {
  public:
@@ -101,12 +34,17 @@ class RevivedSession {
         session_(std::make_unique<SimSession>(stage_threads, place)),
         client_(session_->ring()) {}
 
+  ~RevivedSession() { EndBeside(); }
+  RevivedSession(const RevivedSession&) = delete;
+  RevivedSession& operator=(const RevivedSession&) = delete;
+
   SessionClient& client() { return client_; }
   Session* operator->() { return &***session_; }
   SimSession& session() { return *session_; }
 
   // From now on what the client sends is pending; until Revive or LetGo.
   void Hold() {
+    EndBeside();
     (*session_)->SeekRest(Session::Rest::kNow);
     const Deadline deadline = Deadline::AfterMs(20000);
     Backoff backoff;
@@ -126,6 +64,21 @@ class RevivedSession {
   }
   [[nodiscard]] bool held() const { return held_; }
 
+  // Rounds of a recopy begin, beside what the client does until the cut.
+  void BeginRounds() {
+    EndBeside();
+    rounds_ = std::make_unique<MemoryImage>();
+    const Status status = rounds_->BeginRounds(&***session_);
+    EXPECT_TRUE(status.ok()) << status.ToString();
+  }
+  // From now on sessions are loaded while they run, at this speed.
+  void LoadLazily(std::optional<std::uint64_t> bytes_per_second) {
+    lazily_ = bytes_per_second;
+  }
+  // Room to preserve in, of each cow, and what the first session does to the
+  // memory of the program while the other one's image is made.
+  void Rage(std::uint64_t seed) { rage_ = seed; }
+
   // Cuts here and goes on in another session.
   ::testing::AssertionResult Revive(CutMode mode = CutMode::kStop) {
     return ReviveAnd(mode, false);
@@ -134,13 +87,43 @@ class RevivedSession {
   ::testing::AssertionResult ReviveHeld(CutMode mode = CutMode::kStop) {
     return ReviveAnd(mode, true);
   }
-  // A checkpoint that is given up when the image has been written: the session
-  // goes on as if there had been none.
+  // A checkpoint that is given up in the end: the session goes on as if there
+  // had been none.
   ::testing::AssertionResult GiveUp(CutMode mode = CutMode::kStop) {
-    MemoryImage image;
+    auto image = std::make_unique<MemoryImage>();
     ::testing::AssertionResult cut = Cut(mode, &image);
     GoOn();
+    if (cut && !refused_ && mode == CutMode::kCow) {
+      image->FinishCow();
+      cow_ = std::move(image);
+    }
     return cut;
+  }
+  // What goes on beside the client is waited for: nothing else can begin
+  // before.
+  void EndBeside() {
+    if (rounds_ != nullptr) {
+      const Status status = rounds_->EndBeside();
+      EXPECT_TRUE(status.ok()) << "rounds: " << status.ToString();
+    }
+    if (cow_ != nullptr) {
+      Status status = cow_->EndBeside();
+      EXPECT_TRUE(status.ok()) << "cow: " << status.ToString();
+      if (status.ok()) status = cow_->Finish();
+      EXPECT_TRUE(status.ok()) << "cow: " << status.ToString();
+      cow_.reset();
+    }
+    if (lazy_ == nullptr) return;
+    const Deadline deadline = Deadline::AfterMs(20000);
+    for (Backoff backoff; !lazy_->progress().ended; backoff.Wait()) {
+      if (!deadline.Passed()) continue;
+      ADD_FAILURE() << "memory is not loaded";
+      break;
+    }
+    EXPECT_TRUE(lazy_->progress().status.ok())
+        << lazy_->progress().status.ToString();
+    (*session_)->ReplaceWatch(nullptr);
+    lazy_.reset();
   }
   // Of the last Revive: calls in the image; whether the session said that it
   // cannot be saved at that instant, and went on.
@@ -150,17 +133,30 @@ class RevivedSession {
 
  private:
   ::testing::AssertionResult ReviveAnd(CutMode mode, bool held) {
-    MemoryImage image;
+    auto image = std::make_unique<MemoryImage>();
     ::testing::AssertionResult cut = Cut(mode, &image);
     if (!cut || refused_) {
       GoOn();
       return cut;
     }
     client_.Leave();
+    if (mode == CutMode::kCow) {
+      // The job goes on without this client, and does its worst.
+      GoOn();
+      image->FinishCow();
+      Vandal(session_.get(), rage_).Rage(20);
+      Status status = image->EndBeside();
+      if (status.ok()) status = image->Finish();
+      if (!status.ok()) {
+        client_.Return(session_->ring());
+        session_->ring()->SetClosed();
+        return Failed("cow", status);
+      }
+    }
     // The addresses are the session's: one at a time can have them.
     session_.reset();
     session_ = std::make_unique<SimSession>(stage_threads_, place_, nullptr);
-    const Status status = image.Load(&***session_);
+    const Status status = Load(*image);
     client_.Return(session_->ring());
     if (!status.ok()) {
       session_->ring()->SetClosed();  // nobody waits for it
@@ -173,8 +169,39 @@ class RevivedSession {
     ++revivals_;
     return ::testing::AssertionSuccess();
   }
-  ::testing::AssertionResult Cut(CutMode mode, MemoryImage* image) {
+  Status Load(const MemoryImage& image) {
+    if (!lazily_) {
+      return ckpt::LoadSession(&***session_, image.Files()).status();
+    }
+    ckpt::LazyLoadOptions options;
+    options.bytes_per_second = *lazily_;
+    options.threads = 2;
+    POS_ASSIGN_OR_RETURN(
+        lazy_, ckpt::LoadSessionLazily(&***session_, image.Files(), options));
+    (*session_)->SetWatch(lazy_.get());
+    lazy_->Begin({.wake = [session = &***session_] { session->Wake(); },
+                  .ended = [] {}});
+    return {};
+  }
+  Status Save(CutMode mode, std::unique_ptr<MemoryImage>* image) {
+    switch (mode) {
+      case CutMode::kStop:
+        return (*image)->SaveStopped(&***session_);
+      case CutMode::kCow:
+        // None, less than is needed, enough.
+        return (*image)->BeginCow(&***session_, (rage_ % 4) * (2 << 20));
+      case CutMode::kRecopy:
+        if (rounds_ == nullptr) return (*image)->SaveStopped(&***session_);
+        *image = std::move(rounds_);
+        return (*image)->SaveWhatIsLeft();
+    }
+    return Invalid("no such mode");
+  }
+  ::testing::AssertionResult Cut(CutMode mode,
+                                 std::unique_ptr<MemoryImage>* image) {
     refused_ = false;
+    EndBeside();
+    if (mode != CutMode::kRecopy) rounds_.reset();
     (*session_)->MakeRoom();
     Status status = (*session_)->Quiesce(Deadline::AfterMs(20000));
     if (!status.ok()) return Failed("quiesce", status);
@@ -186,7 +213,7 @@ class RevivedSession {
     }
     refused_ = (*session_)->CheckSavable().code() == Code::kBusy;
     if (refused_) return ::testing::AssertionSuccess();
-    status = image->Save(&***session_, mode);
+    status = Save(mode, image);
     if (!status.ok()) return Failed("save", status);
     return ::testing::AssertionSuccess();
   }
@@ -203,6 +230,11 @@ class RevivedSession {
   const int place_;
   std::unique_ptr<SimSession> session_;
   SessionClient client_;
+  std::unique_ptr<MemoryImage> rounds_;  // of a recopy
+  std::unique_ptr<MemoryImage> cow_;     // that was given up
+  std::unique_ptr<ckpt::LazyLoad> lazy_;
+  std::optional<std::uint64_t> lazily_;
+  std::uint64_t rage_ = 3;
   bool held_ = false;
   bool refused_ = false;
   std::size_t pending_ = 0;

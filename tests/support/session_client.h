@@ -42,6 +42,10 @@ class SessionClient {
     ring_.Adopt(server->ring_memory(), server->staging_memory());
   }
 
+  // Of a session in another process: the test maps `ring()`.
+  struct Unmapped {};
+  explicit SessionClient(Unmapped) : first_slot_(0), slots_(64) {}
+
   RingClient& ring() { return ring_; }
   StagingLeases& leases() { return leases_; }
 

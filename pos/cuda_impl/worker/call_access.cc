@@ -120,6 +120,10 @@ const CallAccess* CallAccessFinder::Find(const ApiContext& call) {
     case Op::kPhysicalUnmap:
       ReleaseMappings(call.Args<PhysicalUnmapArgs>());
       break;
+    case Op::kSetAccess:
+      if (call.Args<SetAccessArgs>().allowed != 0) return nullptr;
+      ReleaseAccess(call.Args<SetAccessArgs>());
+      break;
     case Op::kModuleUnload:
       ReleaseModule(call);
       break;
@@ -253,6 +257,22 @@ void CallAccessFinder::ReleaseMappings(const PhysicalUnmapArgs& args) {
     if (block == nullptr || block->physical == 0) return;  // it fails there
     access_.device = block->device;
     set_.writes.push_back({at, block->bytes});
+    at += block->bytes;
+  }
+}
+
+// Its content stays, but nobody can read it from then on.
+void CallAccessFinder::ReleaseAccess(const SetAccessArgs& args) {
+  access_.releases = true;
+  const std::uint64_t end = Plus(args.address, args.bytes);
+  std::uint64_t at = args.address;
+  while (at < end) {
+    const WorkerBlock* const block = memory_->Find(at);
+    if (block == nullptr) return;  // it fails there
+    if (block->accessible) {
+      access_.device = block->device;
+      set_.writes.push_back({at, block->bytes});
+    }
     at += block->bytes;
   }
 }

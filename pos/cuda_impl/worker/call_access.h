@@ -8,6 +8,7 @@
 //                     of the context may use it
 //   frees, unloads, unmappings, the end of a context, another heap limit
 //                     proven, `releases`: what goes
+//   access taken away   likewise, though the content stays
 //   allocations, mappings
 //                     proven, `makes`
 //
@@ -47,6 +48,7 @@ class CallAccessFinder {
   void ReleaseContext(const ApiContext& call);
   void ReleaseModule(const ApiContext& call);
   void ReleaseMappings(const PhysicalUnmapArgs& args);
+  void ReleaseAccess(const SetAccessArgs& args);
   void Make(std::uint64_t address, std::uint64_t bytes, int device);
 
   const WorkerMemory* const memory_;

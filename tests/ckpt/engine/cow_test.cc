@@ -269,6 +269,21 @@ TEST_F(Cow, TheJobGetsTheMemoryThatIsPreservedIn) {
   ExpectTheCut();
 }
 
+// The job stands still until the copying can begin.
+TEST_F(Cow, ALedgerThatDoesNotAnswerCostsTheJobOneWait) {
+  Start();
+  const auto a = Block(8 << 20, 1);
+  session_->ledger().SetPending(true);
+  const std::uint64_t began_ns = MonotonicNs();
+  Begin();
+  EXPECT_LT(MonotonicNs() - began_ns, 3'900'000'000u) << "asked once, for 2 s";
+  session_->ledger().SetPending(false);
+  EXPECT_TRUE(save_->counts().beside) << "without room to preserve in";
+  Fill(stream_, a, 8 << 20, 1);
+  Copy();
+  ExpectTheCut();
+}
+
 TEST_F(Cow, GivenUpItLeavesTheJobAlone) {
   Start();
   const auto a = Block(8 << 20, 1);

@@ -225,24 +225,38 @@ TEST_P(CutTest, FaultsOutliveTheCut) {
   EXPECT_EQ(client_.Call(cuda::CtxSynchronizeArgs{.context = fresh.id}), 0);
 }
 
-// The program that is cut at each of its calls, in turn: with everything that
-// was sent on the device, or with what the last 40 calls left pending.
-class CutEverywhere : public ::testing::TestWithParam<int> {};
+// The program that is cut at each of its calls, in turn, by each protocol: with
+// everything that was sent on the device, or with what the last 40 calls left
+// pending.
+struct Everywhere {
+  CutMode mode = CutMode::kStop;
+  bool lazily = false;
+  int stage_threads = 1;
+  std::uint64_t stride = 1;  // calls from one cut to the next
+};
+class CutEverywhere : public ::testing::TestWithParam<Everywhere> {};
 TEST_P(CutEverywhere, EveryCallBoundaryIsACut) {
+  const Everywhere& how = GetParam();
   Random random(20);
   const Script script = RandomScript(&random, 150);
-  const Played want = PlayScript(script, GetParam(), {});
+  const Played want = PlayScript(script, how.stage_threads, {});
   ASSERT_GE(want.calls, 200u);
   std::size_t most_pending = 0;
   int revivals = 0;
-  // Every boundary with one stage thread; the others have theirs between.
-  const std::uint64_t stride = kStride * (GetParam() == 1 ? 1 : 11);
+  const std::uint64_t stride = kStride * how.stride;
   for (std::uint64_t at = 1; at <= want.calls; at += stride) {
     const std::uint64_t lead = at % 2 == 0 ? 40 : 0;
-    const std::uint64_t hold_at =
-        lead == 0 ? 0 : std::max<std::uint64_t>(at, lead + 1) - lead;
-    const Played got =
-        PlayScript(script, GetParam(), {{.hold_at = hold_at, .cut_at = at}});
+    Cut cut;
+    cut.cut_at = at;
+    if (lead != 0) cut.hold_at = std::max<std::uint64_t>(at, lead + 1) - lead;
+    cut.mode = how.mode;
+    if (how.mode == CutMode::kRecopy) {
+      const std::uint64_t last = lead != 0 ? cut.hold_at : at;
+      cut.rounds_at = std::max<std::uint64_t>(last, 31) - 30;
+    }
+    if (how.lazily) cut.lazily = 200'000'000;
+    cut.rage = at;
+    const Played got = PlayScript(script, how.stage_threads, {cut});
     ASSERT_EQ(Difference(want.log, got.log), "") << "cut before call " << at;
     revivals += got.revivals;
     most_pending = std::max(most_pending, got.most_pending);
@@ -253,9 +267,29 @@ TEST_P(CutEverywhere, EveryCallBoundaryIsACut) {
   EXPECT_GE(revivals, static_cast<int>(want.calls / stride * 3 / 4));
 }
 
-INSTANTIATE_TEST_SUITE_P(StageThreads, CutEverywhere,
-                         ::testing::Values(1, 2, 3),
-                         ::testing::PrintToStringParamName());
+std::string NameOf(const ::testing::TestParamInfo<Everywhere>& info) {
+  constexpr const char* kNames[] = {"Stop", "Cow", "Recopy"};
+  const Everywhere& how = info.param;
+  return std::string(kNames[static_cast<int>(how.mode)]) +
+         (how.lazily ? "Lazily" : "") + std::to_string(how.stage_threads);
+}
+
+// Every boundary once; the others have theirs between. A job that goes on takes
+// its time.
+INSTANTIATE_TEST_SUITE_P(
+    Protocols, CutEverywhere,
+    ::testing::Values(Everywhere{CutMode::kStop, false, 1, 1},
+                      Everywhere{CutMode::kStop, false, 2, 11},
+                      Everywhere{CutMode::kStop, false, 3, 11},
+                      Everywhere{CutMode::kStop, true, 1, 11},
+                      Everywhere{CutMode::kStop, true, 3, 11},
+                      Everywhere{CutMode::kCow, false, 1, 5},
+                      Everywhere{CutMode::kCow, true, 2, 11},
+                      Everywhere{CutMode::kCow, false, 3, 11},
+                      Everywhere{CutMode::kRecopy, false, 1, 5},
+                      Everywhere{CutMode::kRecopy, false, 2, 11},
+                      Everywhere{CutMode::kRecopy, true, 3, 11}),
+    NameOf);
 INSTANTIATE_TEST_SUITE_P(StageThreads, CutTest, ::testing::Values(1, 2, 3),
                          ::testing::PrintToStringParamName());
 

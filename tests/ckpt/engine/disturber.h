@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -22,8 +23,14 @@ struct Cut {
   // is held.
   std::uint64_t cut_at = 0;
   CutMode mode = CutMode::kStop;
+  // Recopy: before this one its rounds begin; 0: there are none.
+  std::uint64_t rounds_at = 0;
   // The checkpoint fails in the end: the session itself goes on.
   bool give_up = false;
+  // The other session runs while its memory is loaded, with this speed.
+  std::optional<std::uint64_t> lazily = std::nullopt;
+  // What else happens to a session that is copied while it runs.
+  std::uint64_t rage = 3;
 };
 
 [[nodiscard]] inline CutMode RandomMode(Random* random) {
@@ -43,7 +50,14 @@ struct Cut {
       cut.hold_at = cut.cut_at > lead ? cut.cut_at - lead : 1;
     }
     cut.mode = RandomMode(random);
+    if (cut.mode == CutMode::kRecopy) {
+      const std::uint64_t last = cut.hold_at != 0 ? cut.hold_at : cut.cut_at;
+      const std::uint64_t lead = 1 + random->Below(60);
+      cut.rounds_at = last > lead ? last - lead : 1;
+    }
     cut.give_up = random->Below(5) == 0;
+    if (random->Below(2) == 0) cut.lazily = 200'000'000 << random->Below(5);
+    cut.rage = random->Next();
     cuts.push_back(cut);
   }
   std::sort(cuts.begin(), cuts.end(),
@@ -76,6 +90,7 @@ class Disturber {
     ++calls_;
     for (const Cut& cut : cuts_) {
       if (failed_) return;
+      if (calls_ == cut.rounds_at && !session_.held()) session_.BeginRounds();
       if (calls_ == cut.hold_at && !session_.held()) {
         held_for_ = cut;
         session_.Hold();
@@ -85,6 +100,8 @@ class Disturber {
   }
   void Make(const Cut& cut) {
     if (failed_) return;
+    session_.LoadLazily(cut.lazily);
+    session_.Rage(cut.rage);
     const ::testing::AssertionResult made =
         cut.give_up ? session_.GiveUp(cut.mode) : session_.Revive(cut.mode);
     EXPECT_TRUE(made) << "at call " << calls_;
@@ -119,6 +136,7 @@ inline Played PlayScript(const Script& script, int stage_threads,
   played.calls = disturber.calls();
   played.revivals = session.revivals();
   played.most_pending = disturber.most_pending();
+  session.EndBeside();
   // What is left belongs to nobody: every call was finished once.
   EXPECT_TRUE(session->Quiesce(Deadline::AfterMs(20000)).ok());
   EXPECT_EQ(session->OutstandingContexts(), 0u);

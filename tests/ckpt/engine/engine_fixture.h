@@ -193,6 +193,7 @@ class Engine : public ::testing::Test {
     files.packs.emplace_back(pack_id_, *DuplicateFd(pack_.get()));
     const auto loaded = LoadSession(&session(), std::move(files));
     ASSERT_TRUE(loaded.ok()) << loaded.status().ToString();
+    session_->ledger().SetUsed(session().TakenBytes(0));
     const Content got = Memory();
     ASSERT_EQ(got.size(), wanted.size());
     for (const auto& [address, bytes] : wanted) {

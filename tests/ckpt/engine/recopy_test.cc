@@ -52,6 +52,53 @@ TEST_F(Recopy, LeavesNothingToTheCutWhenNothingIsWritten) {
   ExpectImage(std::move(save_), cut);
 }
 
+// At a cut it would be in the way; now it may pass.
+TEST_F(Recopy, MemoryThatIsNotMappedNowDoesNotEndTheRounds) {
+  Start();
+  Block(1 << 20, 1);
+  constexpr std::uint64_t kGranule = 2 << 20;
+  ASSERT_EQ(client_->Call(cuda::AddressReserveArgs{.bytes = kGranule,
+                                                   .alignment = 0,
+                                                   .address = 0,
+                                                   .device = 0,
+                                                   .reserved = 0}),
+            0);
+  const auto at = client_->Result<cuda::AddressReserveOut>().address;
+  ASSERT_EQ(client_->Call(cuda::PhysicalCreateArgs{
+                .bytes = kGranule, .device = 0, .reserved = 0}),
+            0);
+  const auto physical = client_->Result<cuda::PhysicalCreateOut>().physical;
+  const auto map = [&] {
+    ASSERT_EQ(client_->Call(cuda::PhysicalMapArgs{
+                  .address = at, .bytes = kGranule, .physical = physical}),
+              0);
+    ASSERT_EQ(client_->Call(cuda::SetAccessArgs{
+                  .address = at, .bytes = kGranule, .device = 0, .allowed = 1}),
+              0);
+  };
+  map();
+  Fill(stream_, at, kGranule, 5);
+  ASSERT_EQ(client_->Sync(stream_), 0);
+  ASSERT_EQ(
+      client_->Call(cuda::PhysicalUnmapArgs{.address = at, .bytes = kGranule}),
+      0);
+  save_ = Save(Options());
+  Rounds();
+  Quiesce();
+  EXPECT_EQ(save_->CopyAtCut(&cancel_).code(), Code::kBusy);
+  session().Resume();
+  map();
+  CutAndExpect();
+}
+
+TEST_F(Recopy, AnAbortEndsEveryStep) {
+  Start();
+  Block(4 << 20, 1);
+  save_ = Save(Options());
+  save_->Abort();
+  EXPECT_EQ(save_->CopyRounds(&cancel_).code(), Code::kAborted);
+}
+
 TEST_F(Recopy, ShowsTheLastCut) {
   Start();
   const auto a = Block(4 << 20, 1);

@@ -9,8 +9,13 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include <atomic>
 #include <cstddef>
+#include <thread>
+#include <vector>
 
+#include "pos/base/backoff.h"
+#include "pos/base/clock.h"
 #include "tests/ckpt/pack/session_fixture.h"
 
 namespace pos::ckpt {
@@ -117,6 +122,39 @@ TEST(BufferPool, WaitsAreBoundedAndCloseEndsThem) {
   });
   (*pool)->Close(Aborted("enough"));
   waiter.join();
+}
+
+// As on a disk that stands still: no buffer comes back.
+TEST(PackWriter, AnAbortEndsTheWaitForABuffer) {
+  const TestDir dir("abort");
+  TestSession session(dir.path(), kChunk);
+  PackWriterOptions options;
+  options.pool_bytes = 12 * kChunk;
+  const auto writer = session.Writer(options);
+  ASSERT_NE(writer, nullptr);
+  std::vector<Buffer> held;
+  std::atomic<std::size_t> count{0};
+  std::thread waiter([&] {
+    for (;;) {
+      Result<Buffer> buffer = writer->packs().Acquire();
+      if (!buffer.ok()) {
+        EXPECT_EQ(buffer.status().code(), Code::kAborted);
+        return;
+      }
+      held.push_back(std::move(*buffer));
+      count.fetch_add(1);
+    }
+  });
+  const Deadline deadline = Deadline::AfterMs(20000);
+  for (Backoff backoff; count.load() < 6 && !deadline.Passed();) {
+    backoff.Wait();
+  }
+  const std::uint64_t began_ns = MonotonicNs();
+  writer->packs().Abort();
+  waiter.join();
+  EXPECT_LT(MonotonicNs() - began_ns, 5'000'000'000u);
+  EXPECT_GT(held.size(), 5u);
+  EXPECT_EQ(writer->packs().Flush().code(), Code::kAborted);
 }
 
 }  // namespace

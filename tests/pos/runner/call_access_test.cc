@@ -385,6 +385,27 @@ TEST_F(CallAccessTest, WhatIsGivenBackIsNamed) {
   EXPECT_EQ(Sorted(all[0].set.writes)[0], std::pair(c, 8 * kMiB));
 }
 
+TEST_F(CallAccessTest, AccessThatIsTakenAwayIsNamed) {
+  const std::uint64_t base = Reserve(2 * kGranule);
+  MapAt(base, MakePhysical());
+  MapAt(base + kGranule, MakePhysical());
+  const auto set = [&](std::uint64_t address, std::uint64_t bytes,
+                       std::uint32_t allowed) {
+    EXPECT_EQ(client_.Call(cuda::SetAccessArgs{.address = address,
+                                               .bytes = bytes,
+                                               .device = 0,
+                                               .allowed = allowed}),
+              0);
+  };
+  set(base, kGranule, 0);
+  ExpectReleased(TakeOne(), {{base, kGranule}});
+  set(base, 2 * kGranule, 0);
+  ExpectReleased(TakeOne(), {{base + kGranule, kGranule}});
+  set(base, 2 * kGranule, 0);
+  set(base, 2 * kGranule, 1);
+  EXPECT_TRUE(Take().empty()) << "nothing can be read less than before";
+}
+
 TEST_F(CallAccessTest, MemoryMappedTwiceIsNamedAtBothAddresses) {
   const std::uint64_t base = Reserve(4 * kGranule);
   const std::uint64_t p = MakePhysical();

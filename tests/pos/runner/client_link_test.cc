@@ -2,6 +2,7 @@
 #include "pos/runner/client_link.h"
 
 #include <gtest/gtest.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 
 #include <memory>
@@ -65,6 +66,35 @@ TEST_F(ClientLinkTest, AClientThatIsGoneIsNoLateAnswer) {
   Say(Type::kGated, 7);
   client_.Reset();
   EXPECT_EQ(link_.WaitAnswer(9, 1000), Event::kGone);
+}
+
+TEST_F(ClientLinkTest, SomethingElseIsServedWhileAnAnswerIsWaitedFor) {
+  UniqueFd bell(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  const auto ring = [&] {
+    const std::uint64_t one = 1;
+    EXPECT_EQ(::write(bell.get(), &one, sizeof(one)), 8);
+  };
+  ring();
+  int served = 0;
+  const ClientLink::Also also{.fd = bell.get(), .ready = [&] {
+                                std::uint64_t count = 0;
+                                EXPECT_EQ(::read(bell.get(), &count, 8), 8);
+                                // Only now does the client get to answer.
+                                if (++served == 2) Say(Type::kGated, 7);
+                                if (served == 1) ring();
+                                return true;
+                              }};
+  EXPECT_EQ(link_.WaitAnswer(7, 5000, also), Event::kGated);
+  EXPECT_EQ(served, 2);
+  // What is gone is not asked again and again.
+  ring();
+  served = 0;
+  const ClientLink::Also gone{.fd = bell.get(), .ready = [&] {
+                                ++served;
+                                return false;
+                              }};
+  EXPECT_EQ(link_.WaitAnswer(8, 20, gone), Event::kNone);
+  EXPECT_EQ(served, 1);
 }
 
 // What it was sent after it had said so, it never read: the kernel reports that

@@ -4,9 +4,13 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstdint>
+#include <cstring>
 #include <memory>
+#include <span>
 #include <thread>
 #include <vector>
 
@@ -301,6 +305,38 @@ TEST_P(SessionWatch, WakesRaceWithVerdictsAndCuts) {
   for (const RecordingWatch::Asked& asked : watch_.Take()) {
     EXPECT_GE(asked.pc, last);
     last = asked.pc;
+  }
+}
+
+// Where an answer goes is part of the image, which may be anybody's.
+TEST_P(SessionWatch, APendingCallWithoutASlotOfItsOwnIsNotLoaded) {
+  constexpr std::uint32_t kSlot = 201;
+  Reset(kSlot);
+  Begin();
+  (*session_)->SeekRest(Session::Rest::kNow);
+  BeginSync();
+  ASSERT_TRUE((*session_)->Quiesce(Deadline::AfterMs(20000)).ok());
+  ASSERT_EQ((*session_)->pending_calls(), 1u);
+  ByteWriter out;
+  (*session_)->Save(&out);
+  std::vector<std::byte> image(out.bytes().begin(), out.bytes().end());
+  // Slot and lease follow each other: first as the session has them, then in
+  // the frame itself.
+  const std::array<std::uint32_t, 2> place = {kSlot, wire::kNoLease};
+  const auto bytes = std::as_bytes(std::span(place));
+  const auto at =
+      std::search(image.begin(), image.end(), bytes.begin(), bytes.end());
+  ASSERT_NE(at, image.end());
+  for (const std::uint32_t slot : {kSlot, 256u, 0x7fffffffu, kSlot + 1}) {
+    std::memcpy(&*at, &slot, sizeof(slot));
+    session_ = nullptr;
+    session_ = std::make_unique<SimSession>(GetParam(), 0, nullptr);
+    const Status status = (*session_)->Load(image);
+    if (slot == kSlot) {
+      EXPECT_TRUE(status.ok()) << status.ToString();
+    } else {
+      EXPECT_EQ(status.code(), Code::kCorrupt) << slot;
+    }
   }
 }
 
