@@ -1,24 +1,3 @@
-# pos_precompiled(TARGET library|test): TARGET takes its common headers
-# from that kind's precompiled ones, which were compiled with the same options.
-# To compile a source with other options, set SKIP_PRECOMPILE_HEADERS on it.
-function(pos_precompiled target kind)
-  if(POS_PCH)
-    target_precompile_headers(${target} REUSE_FROM pos_pch_${kind})
-  endif()
-endfunction()
-if(POS_PCH)
-  set(_dir ${CMAKE_SOURCE_DIR}/cmake/precompiled)
-  add_library(pos_pch_library STATIC EXCLUDE_FROM_ALL ${_dir}/empty.cc)
-  target_link_libraries(pos_pch_library PRIVATE pos_options)
-  target_precompile_headers(pos_pch_library PRIVATE ${_dir}/library.h)
-  # Programs are compiled for one place less to lie at than libraries.
-  add_executable(pos_pch_test EXCLUDE_FROM_ALL ${_dir}/empty.cc)
-  target_link_libraries(pos_pch_test PRIVATE pos_options GTest::gmock
-                                             GTest::gtest_main)
-  set_target_properties(pos_pch_test PROPERTIES POS_PLAIN ON)
-  target_precompile_headers(pos_pch_test PRIVATE ${_dir}/test.h)
-endif()
-
 # pos_library(NAME SRCS a.cc ... DEPS x y ...)
 # A static library. DEPS are public link dependencies: they are the arrows of
 # the architecture, and tests/lint/layering_test.py checks #includes against
@@ -28,7 +7,6 @@ function(pos_library name)
   if(A_SRCS)
     add_library(${name} STATIC ${A_SRCS})
     target_link_libraries(${name} PUBLIC pos_options ${A_DEPS})
-    pos_precompiled(${name} library)
   else()
     add_library(${name} INTERFACE)
     target_link_libraries(${name} INTERFACE pos_options ${A_DEPS})
@@ -69,7 +47,6 @@ function(pos_test name)
   # What is tested stays optimized in the sanitized trees; a test itself takes
   # half as long to compile without.
   set_target_properties(${name} PROPERTIES POS_PLAIN ON)
-  pos_precompiled(${name} test)
   pos_takes_test(_wanted unit ${A_LABELS})
   if(NOT _wanted)
     set_target_properties(${name} PROPERTIES EXCLUDE_FROM_ALL ON)

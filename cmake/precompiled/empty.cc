@@ -1,1 +1,0 @@
-// The owner of the precompiled headers, with the options of their users.
