@@ -125,6 +125,8 @@ Status Collector::Snapshot() {
 }
 
 Status Collector::EmptyTrash() {
+  // A crash may not bring an image back once its chunks are gone.
+  if (!dead_trash_.empty()) POS_RETURN_IF_ERROR(store_->SyncRemovals());
   for (const std::string& image : dead_trash_) {
     POS_RETURN_IF_ERROR(GoOn());
     POS_RETURN_IF_ERROR(RemoveTree(store_->TrashDir(image)));

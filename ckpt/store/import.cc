@@ -111,6 +111,11 @@ Status Importer::OnManifest() {
       manifest_.image != head_.image) {
     return Corrupt("the manifest is that of another image");
   }
+  // The series it was made for goes on without it, if at all: among that one's
+  // images it would count as the newest.
+  std::erase_if(manifest_.attachments, [](const Attachment& attachment) {
+    return attachment.name == kSeriesAttachment;
+  });
   source_key_ = std::make_unique<DigestKey>(manifest_.digest_seed);
   DraftOptions options;
   options.owner_uid = manifest_.owner_uid;

@@ -106,10 +106,15 @@ Result<std::string> Store::Keep(const std::string& image,
 Status Store::Drop(const std::string& pin) {
   {
     MutexLock lock(&mu_);
-    if (pins_.erase(pin) == 0) return NoSuch("there is no pin " + pin);
+    if (!pins_.contains(pin)) return NoSuch("there is no pin " + pin);
   }
+  // A pin that is on the disk must not be forgotten: it comes back with the
+  // next start, when nobody is left to drop it.
   POS_RETURN_IF_ERROR(RemoveFile(PinPath(pin)));
-  return SyncDirectory(JoinPath(path_, "pins"));
+  POS_RETURN_IF_ERROR(SyncDirectory(JoinPath(path_, "pins")));
+  MutexLock lock(&mu_);
+  pins_.erase(pin);
+  return {};
 }
 
 std::vector<PinInfo> Store::Pins() const {

@@ -238,8 +238,12 @@ Status Draft::PublishImage(const Manifest& manifest) {
   store_->Step("seal: image in place");
   const Status synced = SyncDirectory(JoinPath(store_->path_, "images"));
   // What is not known to be durable must not be seen. If it cannot be taken
-  // back it stays whole.
-  if (!synced.ok() && !Rename(final_path, directory_).ok()) published_.clear();
+  // back it is an image like any other: its packs are in use.
+  if (!synced.ok() && !Rename(final_path, directory_).ok()) {
+    published_.clear();
+    MutexLock lock(&store_->mu_);
+    store_->images_[image_] = Store::Summarize(manifest);
+  }
   return synced;
 }
 

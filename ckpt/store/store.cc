@@ -339,11 +339,16 @@ Status Store::Remove(const std::string& image) {
     return status;
   }
   Step("remove: renamed");
-  POS_RETURN_IF_ERROR(SyncDirectory(JoinPath(path_, "images")));
-  POS_RETURN_IF_ERROR(SyncDirectory(JoinPath(path_, "trash")));
+  // If this fails Gc does it again before it takes anything away.
+  const Status synced = SyncRemovals();
   MutexLock lock(&mu_);
   holds_.erase(holds_.find(image));
-  return {};
+  return synced;
+}
+
+Status Store::SyncRemovals() const {
+  POS_RETURN_IF_ERROR(SyncDirectory(JoinPath(path_, "images")));
+  return SyncDirectory(JoinPath(path_, "trash"));
 }
 
 Result<std::vector<std::string>> Store::Expire(uid_t owner,
@@ -363,7 +368,9 @@ Result<std::vector<std::string>> Store::ExpireSeries(uid_t owner,
                                                      std::size_t keep) {
   std::vector<std::string> candidates;
   for (const ImageSummary& summary : List(owner)) {
-    if (summary.series == series) candidates.push_back(summary.image);
+    if (summary.series == series && summary.tag.empty()) {
+      candidates.push_back(summary.image);
+    }
   }
   return RemoveAllBut(this, keep, candidates);
 }

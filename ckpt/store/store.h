@@ -210,13 +210,14 @@ class Store {
 
   // The image is gone at once, its space with the next Gc. kBusy while a
   // lease or pin holds it, naming the holder. Chunks that a running
-  // checkpoint relies on stay.
+  // checkpoint relies on stay. Another error with the image gone: a crash
+  // before the next Gc may bring it back, whole.
   Status Remove(const std::string& image) POS_EXCLUDES(mu_);
   // Removes the oldest images of a job but the last `keep`; what has a tag or
   // is held stays and does not count. Returns what was removed.
   Result<std::vector<std::string>> Expire(uid_t owner, const std::string& job,
                                           std::size_t keep) POS_EXCLUDES(mu_);
-  // The same for the images of a series (kSeriesAttachment), tagged or not.
+  // The same for the images of a series (kSeriesAttachment).
   Result<std::vector<std::string>> ExpireSeries(uid_t owner,
                                                 const std::string& series,
                                                 std::size_t keep)
@@ -231,6 +232,7 @@ class Store {
   // journal knows the pin.
   Result<std::string> Keep(const std::string& image, const std::string& holder,
                            const std::string& reason) POS_EXCLUDES(mu_);
+  // After an error the pin holds, and Drop may be tried again.
   Status Drop(const std::string& pin) POS_EXCLUDES(mu_);
   [[nodiscard]] std::vector<PinInfo> Pins() const POS_EXCLUDES(mu_);
 
@@ -267,6 +269,8 @@ class Store {
   [[nodiscard]] const PinInfo* HolderOf(const std::string& image) const
       POS_REQUIRES(mu_);
   void ReleaseLease(std::uint64_t number) POS_EXCLUDES(mu_);
+  // What has been moved to the trash is there after a crash, too.
+  [[nodiscard]] Status SyncRemovals() const;
 
   const std::string path_;
   const StoreOptions options_;

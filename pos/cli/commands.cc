@@ -29,8 +29,9 @@ bool TakesTime(Command command) {
   }
 }
 
-// What it means that a command was given up.
-Status Interrupted(Command command) {
+// What it means that a command was given up. `in_place`: what an export writes
+// is seen at once, as in a FIFO.
+Status Interrupted(Command command, bool in_place) {
   switch (command) {
     case Command::kCheckpoint:
       return {
@@ -44,7 +45,9 @@ Status Interrupted(Command command) {
       return {Code::kAborted, "no longer waiting for the job's end",
               "posd goes on ending it; `pos-cli ps` shows whether it has"};
     case Command::kImagesExport:
-      return {Code::kAborted, "the export was cancelled", "there is no file"};
+      return {Code::kAborted, "the export was cancelled",
+              in_place ? "what has been written by then is no image"
+                       : "there is no file"};
     case Command::kImagesImport:
       return {Code::kAborted, "the import was cancelled",
               "`pos-cli images ls` shows whether the image was complete by "
@@ -93,7 +96,7 @@ int Execution::Go() {
     const bool quiet = interrupted && !console_->json() &&
                        (options_.command == Command::kLogs ||
                         options_.command == Command::kWait);
-    if (interrupted) status = Interrupted(options_.command);
+    if (interrupted) status = Interrupted(options_.command, writes_in_place_);
     if (!reported_ && !quiet) console_->Fail(status);
     return interrupted ? kExitSignalBase + signal : failure;
   }

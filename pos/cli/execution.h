@@ -62,8 +62,9 @@ class Execution {
   std::unique_ptr<SignalWatch> watch_;
   std::unique_ptr<PosClient> client_;
   std::unique_ptr<ProgressLine> progress_;
-  bool reported_ = false;  // an error has been printed
-  int exit_status_ = 0;    // unless a Status says otherwise
+  bool writes_in_place_ = false;  // what is exported; ImageFile::in_place
+  bool reported_ = false;         // an error has been printed
+  int exit_status_ = 0;           // unless a Status says otherwise
 };
 
 }  // namespace pos::cli

@@ -85,6 +85,7 @@ Status Execution::ExportImage() {
   request.set_image(options_.target);
   POS_ASSIGN_OR_RETURN(const std::unique_ptr<ImageFile> file,
                        ImageFile::Create(options_.file));
+  writes_in_place_ = file->in_place();
   POS_ASSIGN_OR_RETURN(Pipe pipe, MakePipe());
   Ticket ticket;
   RandomBytes(ticket);

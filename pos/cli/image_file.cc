@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "pos/base/bytes.h"
 #include "pos/base/files.h"
 
 namespace pos::cli {
@@ -31,6 +32,19 @@ Status There(const std::string& name) {
 bool IsRegular(int fd) {
   struct stat st {};
   return ::fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+bool IsFile(int fd, const char* name) {
+  struct stat own {};
+  struct stat named {};
+  return ::fstat(fd, &own) == 0 && ::lstat(name, &named) == 0 &&
+         own.st_dev == named.st_dev && own.st_ino == named.st_ino;
+}
+
+std::string PartName(const std::string& name) {
+  std::array<std::byte, 8> random;
+  RandomBytes(random);
+  return name + ".part." + std::to_string(::getpid()) + "." + HexBytes(random);
 }
 
 }  // namespace
@@ -59,7 +73,8 @@ Result<std::unique_ptr<ImageFile>> ImageFile::Create(const std::string& name) {
       opened.status().code() != Code::kNoSuch) {
     // The file system knows no files without a name.
     file->kind_ = Kind::kAsItIs;  // nothing to remove yet
-    opened = OpenFile(file->PartName(), O_WRONLY | O_CREAT | O_EXCL, 0600);
+    file->part_name_ = PartName(name);
+    opened = OpenFile(file->part_name_, O_WRONLY | O_CREAT | O_EXCL, 0600);
     if (opened.ok()) file->kind_ = Kind::kPart;
   }
   POS_RETURN_IF_ERROR(opened.status());
@@ -69,8 +84,34 @@ Result<std::unique_ptr<ImageFile>> ImageFile::Create(const std::string& name) {
 
 ImageFile::~ImageFile() {
   if (kind_ == Kind::kPart && !published_) {
-    RemoveFile(PartName()).IgnoreError();
+    RemoveFile(part_name_).IgnoreError();
   }
+}
+
+// NFS, CephFS and most of FUSE answer EINVAL to the flag of renameat2(2); FAT
+// and some of FUSE have no links.
+int ImageFile::PublishPart() {
+  const char* const part = part_name_.c_str();
+  const char* const name = name_.c_str();
+  if (::renameat2(AT_FDCWD, part, AT_FDCWD, name, RENAME_NOREPLACE) == 0) {
+    return 0;
+  }
+  if (errno != EINVAL && errno != ENOSYS && errno != EOPNOTSUPP) return errno;
+  // The answer to a link that was made can get lost on its way (open(2),
+  // O_EXCL): the file itself knows.
+  const int error = ::link(part, name) == 0 ? 0 : errno;
+  if (error == 0 || (error == EEXIST && IsFile(fd_.get(), name))) {
+    // The image is there: that it has a second name is no failure.
+    ::unlink(part);
+    return 0;
+  }
+  const bool links = error != EPERM && error != ENOSYS && error != EINVAL &&
+                     error != EOPNOTSUPP;
+  if (links) return error;
+  struct stat st {};
+  if (::lstat(name, &st) == 0) return EEXIST;
+  if (errno != ENOENT) return errno;
+  return ::rename(part, name) == 0 ? 0 : errno;
 }
 
 Status ImageFile::Publish() {
@@ -81,17 +122,18 @@ Status ImageFile::Publish() {
     return {};
   }
   if (::fsync(fd_.get()) != 0) return ErrnoStatus(errno, name_);
-  int done = 0;
+  int error = 0;
   if (kind_ == Kind::kUnnamed) {
     const std::string own = "/proc/self/fd/" + std::to_string(fd_.get());
-    done = ::linkat(AT_FDCWD, own.c_str(), AT_FDCWD, name_.c_str(),
-                    AT_SYMLINK_FOLLOW);
+    if (::linkat(AT_FDCWD, own.c_str(), AT_FDCWD, name_.c_str(),
+                 AT_SYMLINK_FOLLOW) != 0) {
+      error = errno;
+    }
   } else {
-    done = ::renameat2(AT_FDCWD, PartName().c_str(), AT_FDCWD, name_.c_str(),
-                       RENAME_NOREPLACE);
+    error = PublishPart();
   }
-  if (done != 0) {
-    return errno == EEXIST ? There(name_) : ErrnoStatus(errno, name_);
+  if (error != 0) {
+    return error == EEXIST ? There(name_) : ErrnoStatus(error, name_);
   }
   published_ = true;
   std::string directory = std::filesystem::path(name_).parent_path().string();

@@ -22,7 +22,8 @@ namespace pos::cli {
 inline constexpr const char* kStandardStream = "-";
 
 // A file that is being made. It has its name once it is complete: until then it
-// has none, where the file system can do that, and else "NAME.part".
+// has none, where the file system can do that, and else "NAME.part.PID.RANDOM",
+// which a process that is killed leaves behind.
 class ImageFile {
  public:
   // kExists when there is a regular file of that name. What is no regular file
@@ -34,15 +35,22 @@ class ImageFile {
   ImageFile& operator=(const ImageFile&) = delete;
 
   [[nodiscard]] int fd() const { return fd_.get(); }
+  // Others see what is written as it comes: a FIFO, standard output.
+  [[nodiscard]] bool in_place() const { return kind_ == Kind::kAsItIs; }
   // Everything on the disk, under its name. kExists when somebody was faster.
+  // Only a file system that has neither files without a name, nor renaming to
+  // a free name only, nor links can let two of the same name replace each
+  // other.
   Status Publish();
 
  private:
   enum class Kind { kAsItIs, kUnnamed, kPart };
   explicit ImageFile(std::string name) : name_(std::move(name)) {}
-  [[nodiscard]] std::string PartName() const { return name_ + ".part"; }
+  // kPart's file gets its name. 0 or errno.
+  [[nodiscard]] int PublishPart();
 
   const std::string name_;
+  std::string part_name_;  // of kPart
   Kind kind_ = Kind::kAsItIs;
   UniqueFd fd_;
   bool published_ = false;

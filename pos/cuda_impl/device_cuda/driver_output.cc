@@ -23,14 +23,24 @@ constexpr int kLowestCopy = 20;
 }  // namespace
 
 Result<std::shared_ptr<DriverOutput>> DriverOutput::Get() {
-  static auto& mu = *new Mutex;
-  static auto& known = *new std::weak_ptr<DriverOutput>;
-  const MutexLock lock(&mu);
-  if (std::shared_ptr<DriverOutput> output = known.lock()) return output;
-  const std::shared_ptr<DriverOutput> made(new DriverOutput);
-  POS_RETURN_IF_ERROR(made->Redirect());
-  known = made;
-  return made;
+  Process& process = TheProcess();
+  const MutexLock lock(&process.mu);
+  if (process.uses == 0) {
+    std::unique_ptr<DriverOutput> made(new DriverOutput);
+    POS_RETURN_IF_ERROR(made->Redirect());
+    process.output = std::move(made);
+  }
+  ++process.uses;
+  return std::shared_ptr<DriverOutput>(process.output.get(), [](DriverOutput*) {
+    Process& of = TheProcess();
+    const MutexLock end(&of.mu);
+    if (--of.uses == 0) of.output.reset();
+  });
+}
+
+DriverOutput::Process& DriverOutput::TheProcess() {
+  static auto& process = *new Process;
+  return process;
 }
 
 Status DriverOutput::Redirect() {

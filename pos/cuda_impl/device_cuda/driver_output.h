@@ -27,7 +27,8 @@ namespace pos::cuda_device {
 
 class DriverOutput {
  public:
-  // The process's; made if there is none.
+  // The process's; made if there is none, and gone with what the last caller
+  // was given: the descriptors are back before the next one is made.
   static Result<std::shared_ptr<DriverOutput>> Get();
   // Gives the descriptors back; what nobody has drained goes to where they led.
   ~DriverOutput();
@@ -45,6 +46,14 @@ class DriverOutput {
     UniqueFd file;
     std::uint64_t read = 0;
   };
+
+  // A count of its own: a shared_ptr's is 0 before the object has ended.
+  struct Process {
+    Mutex mu;
+    int uses POS_GUARDED_BY(mu) = 0;
+    std::unique_ptr<DriverOutput> output POS_GUARDED_BY(mu);
+  };
+  static Process& TheProcess();
 
   DriverOutput() = default;
   Status Redirect();

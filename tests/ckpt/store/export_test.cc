@@ -136,6 +136,26 @@ TEST_F(ExportTest, WhereChunksHaveAnotherSizeTheyAreCutAnew) {
   }
 }
 
+// A backup that is taken back while its series goes on is no part of it: it
+// would be the newest, and go with the next ones.
+TEST_F(ExportTest, AnImportedImageBelongsToNoSeries) {
+  std::vector<std::string> images;
+  for (std::size_t i = 0; i < 3; ++i) {
+    const auto image = Checkpoint(store_.get(), Noise(10, i), "train", kAlice,
+                                  "", "every-hour");
+    ASSERT_TRUE(image.ok());
+    images.push_back(*image);
+  }
+  const auto report = Import(store_.get(), Export(images[0]));
+  ASSERT_TRUE(report.ok()) << report.status().ToString();
+  const std::string imported = report->manifest.image;
+  EXPECT_EQ(store_->Find(imported)->series, "");
+  const auto removed = store_->ExpireSeries(kAlice, "every-hour", 2);
+  EXPECT_THAT(*removed, ::testing::ElementsAre(images[0]));
+  Reopen();
+  EXPECT_EQ(store_->Find(imported)->series, "");
+}
+
 // Chunks that several images share are in the file of each.
 TEST_F(ExportTest, AFileNeedsNoOtherImage) {
   Bytes memory = Mixed();

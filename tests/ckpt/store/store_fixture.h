@@ -69,7 +69,8 @@ inline Manifest JobManifest(const std::string& job,
 inline Result<std::string> Checkpoint(Store* store, const Bytes& memory,
                                       const std::string& job = "train",
                                       uid_t owner = kAlice,
-                                      const std::string& tag = "") {
+                                      const std::string& tag = "",
+                                      const std::string& series = "") {
   DraftOptions options;
   options.owner_uid = owner;
   options.job = job;
@@ -83,6 +84,9 @@ inline Result<std::string> Checkpoint(Store* store, const Bytes& memory,
   POS_RETURN_IF_ERROR(ReplaceFile(criu + "/empty.img", ""));
   Manifest manifest = JobManifest(job, {0});
   manifest.tag = tag;
+  if (!series.empty()) {
+    manifest.attachments.push_back({kSeriesAttachment, series});
+  }
   POS_ASSIGN_OR_RETURN(const Manifest sealed, draft->Seal(manifest));
   return sealed.image;
 }

@@ -449,6 +449,22 @@ TEST_F(StoreTest, ExpireKeepsTheNewestTheTaggedAndTheUsed) {
   EXPECT_THAT(*store_->Expire(kBob, "train", 0), IsEmpty());
 }
 
+TEST_F(StoreTest, ASeriesExpiresWithoutTheTaggedTheUsedAndOthers) {
+  std::vector<std::string> images;
+  for (std::size_t i = 0; i < 7; ++i) {
+    const auto image =
+        Checkpoint(store_.get(), Noise(10, i), "train", kAlice,
+                   i == 1 ? "keep" : "", i == 3 ? "" : "every-hour");
+    ASSERT_TRUE(image.ok());
+    images.push_back(*image);
+  }
+  const auto lease = store_->Lease(images[2], "restore");
+  const auto removed = store_->ExpireSeries(kAlice, "every-hour", 2);
+  ASSERT_TRUE(removed.ok());
+  EXPECT_THAT(*removed, ElementsAre(images[0], images[4]));
+  EXPECT_THAT(*store_->ExpireSeries(kBob, "every-hour", 0), IsEmpty());
+}
+
 // --- Damage ---
 
 void FlipByte(const std::string& path, std::uint64_t at) {

@@ -352,6 +352,32 @@ TEST_F(CommandsTest, AnExportGoesThroughAPipeIntoAFile) {
   EXPECT_FALSE(PathExists(file));
 }
 
+// What has gone to a FIFO or to standard output is not taken back.
+TEST_F(CommandsTest, ACancelledExportSaysWhatThereIs) {
+  std::atomic<bool> begun{false};
+  api_.export_image =
+      [&](const Caller&, StdioFds,
+          const ProgressFunction& progress) -> Result<v1::ExportResult> {
+    begun.store(true);
+    EXPECT_TRUE(Eventually([&] { return !progress(v1::Progress()); }));
+    return Aborted("cancelled");
+  };
+  Start();
+  const std::string file =
+      ::testing::TempDir() + "cli-export" + std::to_string(::getpid());
+  for (const std::string& to : {file, std::string("-")}) {
+    begun.store(false);
+    CliProcess process({.arguments = Arguments({"images", "export", "i", to})});
+    ASSERT_TRUE(Eventually([&] { return begun.load(); }));
+    process.Signal(SIGINT);
+    EXPECT_EQ(process.Finish(), 128 + SIGINT);
+    const bool none = process.err.find("there is no file") != std::string::npos;
+    EXPECT_EQ(none, to == file) << process.err;
+    EXPECT_EQ(process.err.find("is no image") == std::string::npos, none);
+  }
+  EXPECT_FALSE(PathExists(file));
+}
+
 TEST_F(CommandsTest, AnImportComesThroughAPipe) {
   const std::string text(300'000, 'y');
   std::string got;

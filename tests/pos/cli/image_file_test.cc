@@ -1,12 +1,22 @@
 #include "pos/cli/image_file.h"
 
 #include <fcntl.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
+#include <cstddef>
+#include <functional>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "pos/base/files.h"
 #include "pos/cli/trace_file.h"
@@ -67,6 +77,101 @@ TEST_F(ImageFileTest, TakesNobodysPlace) {
   EXPECT_EQ(*ReadWholeFile(Path("b")), "faster");
   EXPECT_EQ(Files(), 2u);
   EXPECT_EQ(ImageFile::Create(Path("no/where")).status().code(), Code::kNoSuch);
+}
+
+// What a file system of another kind answers.
+struct Lacks {
+  const char* like;
+  int unnamed;     // of open(2) with O_TMPFILE
+  int no_replace;  // of renameat2(2)
+  int links;       // of link(2)
+};
+constexpr Lacks kPlain = {"the local one", EOPNOTSUPP, 0, 0};
+constexpr Lacks kNetwork = {"NFS", EOPNOTSUPP, EINVAL, 0};
+constexpr Lacks kSimple = {"FAT", EOPNOTSUPP, EINVAL, EPERM};
+
+// `body` in a thread whose calls fail so: seccomp filters are a thread's.
+void Within(const Lacks& lacks, const std::function<void()>& body) {
+  std::thread([&] {
+    const auto load = [](std::size_t offset) {
+      return sock_filter BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+                                  static_cast<std::uint32_t>(offset));
+    };
+    const auto answer = [](int error) {
+      const int what = error == 0 ? SECCOMP_RET_ALLOW : SECCOMP_RET_ERRNO;
+      return sock_filter BPF_STMT(BPF_RET | BPF_K,
+                                  static_cast<std::uint32_t>(what | error));
+    };
+    const auto unless = [](std::uint32_t number, unsigned char skip) {
+      return sock_filter BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, skip);
+    };
+    std::vector<sock_filter> code = {
+        load(offsetof(seccomp_data, nr)),
+        unless(SYS_renameat2, 1),
+        answer(lacks.no_replace),
+        unless(SYS_link, 1),
+        answer(lacks.links),
+        unless(SYS_openat, 3),
+        load(offsetof(seccomp_data, args[2])),
+        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, O_TMPFILE & ~O_DIRECTORY, 0, 1),
+        answer(lacks.unnamed),
+        answer(0),
+    };
+    const sock_fprog program = {static_cast<unsigned short>(code.size()),
+                                code.data()};
+    ASSERT_EQ(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+    ASSERT_EQ(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+    body();
+  }).join();
+}
+
+TEST_F(ImageFileTest, EveryFileSystemWillDo) {
+  for (const Lacks& lacks : {kPlain, kNetwork, kSimple}) {
+    SCOPED_TRACE(lacks.like);
+    Within(lacks, [&] {
+      auto file = ImageFile::Create(Path("a"));
+      ASSERT_TRUE(file.ok()) << file.status().ToString();
+      ASSERT_TRUE(Write((*file)->fd(), "text").ok());
+      EXPECT_FALSE(PathExists(Path("a")));
+      EXPECT_EQ(Files(), 1u);  // so it has a name, another one
+      const Status published = (*file)->Publish();
+      EXPECT_TRUE(published.ok()) << published.ToString();
+    });
+    EXPECT_EQ(*ReadWholeFile(Path("a")), "text");
+    EXPECT_EQ(Files(), 1u);
+    ASSERT_TRUE(RemoveFile(Path("a")).ok());
+  }
+}
+
+TEST_F(ImageFileTest, NoFileSystemLetsItTakeAPlaceOrLeaveSomething) {
+  for (const Lacks& lacks : {kPlain, kNetwork, kSimple}) {
+    SCOPED_TRACE(lacks.like);
+    Within(lacks, [&] {
+      auto file = ImageFile::Create(Path("a"));
+      ASSERT_TRUE(file.ok()) << file.status().ToString();
+      ASSERT_TRUE(ReplaceFile(Path("a"), "faster").ok());
+      EXPECT_EQ((*file)->Publish().code(), Code::kExists);
+      file->reset();
+    });
+    EXPECT_EQ(*ReadWholeFile(Path("a")), "faster");
+    EXPECT_EQ(Files(), 1u);
+    ASSERT_TRUE(RemoveFile(Path("a")).ok());
+  }
+}
+
+TEST_F(ImageFileTest, WhatAKilledExportLeftStopsNobody) {
+  ASSERT_TRUE(ReplaceFile(Path("a.part"), "left").ok());
+  Within(kNetwork, [&] {
+    auto other = ImageFile::Create(Path("a"));
+    ASSERT_TRUE(other.ok()) << other.status().ToString();
+    auto file = ImageFile::Create(Path("a"));
+    ASSERT_TRUE(file.ok()) << file.status().ToString();
+    ASSERT_TRUE(Write((*file)->fd(), "text").ok());
+    EXPECT_TRUE((*file)->Publish().ok());
+    EXPECT_EQ((*other)->Publish().code(), Code::kExists);
+  });
+  EXPECT_EQ(*ReadWholeFile(Path("a")), "text");
+  EXPECT_THAT(*ListDirectory(path_), ::testing::ElementsAre("a", "a.part"));
 }
 
 TEST_F(ImageFileTest, APumpCopiesBothWays) {

@@ -2,9 +2,12 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <array>
+#include <atomic>
 #include <cstdio>
 #include <string>
 #include <thread>
@@ -81,6 +84,50 @@ TEST(DriverOutput, HandsOnWhatIsWrittenAndLeavesTheLogAlone) {
   const std::string log = Content(streams.file[1].get());
   EXPECT_TRUE(log.starts_with("asserted\n")) << log;
   EXPECT_NE(log.find("a line of the log"), std::string::npos) << log;
+}
+
+// One session's modules may go as another's come. The end of the first is held
+// up by what it has to hand back: standard output is a pipe that is full.
+TEST(DriverOutput, EndsBeforeTheNextOneBegins) {
+  Texts texts;
+  std::string handed_back;
+  OwnStreams streams;
+  std::array<int, 2> pipe{};
+  bool ok = ::pipe2(pipe.data(), O_CLOEXEC) == 0;
+  const UniqueFd reader(pipe[0]);
+  ok = ok && ::dup2(pipe[1], 1) == 1;
+  ::close(pipe[1]);
+  auto output = DriverOutput::Get();
+  const std::string many(300'000, 'x');
+  ok = ok && output.ok() && ::write(1, many.data(), many.size()) > 0;
+  std::atomic<bool> begun{false};
+  std::thread first([&] { output = Internal("gone"); });
+  pollfd ready{reader.get(), POLLIN, 0};
+  ok = ok && ::poll(&ready, 1, 10'000) == 1;
+  Result<std::shared_ptr<DriverOutput>> next = Internal("none yet");
+  std::thread second([&] {
+    next = DriverOutput::Get();
+    begun.store(true);
+  });
+  // It must not: this long it has a chance to.
+  for (int i = 0; i < 50 && !begun.load(); ++i) ::poll(nullptr, 0, 1);
+  std::array<char, 4096> piece;
+  while (ok && handed_back.size() < many.size()) {
+    ok = ::poll(&ready, 1, 10'000) == 1;
+    const ssize_t n = ok ? ::read(reader.get(), piece.data(), piece.size()) : 0;
+    handed_back.append(piece.data(), static_cast<std::size_t>(n > 0 ? n : 0));
+  }
+  first.join();
+  second.join();
+  [[maybe_unused]] ssize_t n = ::write(1, "printed", 7);
+  n = ::write(2, "asserted", 8);
+  if (next.ok()) (*next)->Drain(&texts);
+  next = Internal("gone");
+  streams.Close();
+  EXPECT_TRUE(ok);
+  EXPECT_TRUE(handed_back == many) << handed_back.size();
+  EXPECT_EQ(texts.printed, "printed");
+  EXPECT_EQ(texts.failed, "asserted");
 }
 
 // As a driver writes at a launch while another thread's call has just ended.
