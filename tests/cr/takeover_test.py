@@ -17,8 +17,8 @@ from programs import checkpoint, start
 def taken_over_busy(test, begin):
     """A runner that does not answer keeps its session, and nobody but its own
     job waits for it. `begin`: does something to the job before posd dies."""
-    node, program, undisturbed = prepare(test, "vector_add", 2.0)
-    job = start(node, program, undisturbed, 0.02, times=10)
+    node, program, undisturbed = prepare(test, "vector_add", 0.5)
+    job = start(node, program, undisturbed, 0.05, times=1000)
     runner = busy_runner(node, job)
     attempt = begin(node, job)
     send_signal(runner, signal.SIGSTOP)
@@ -36,7 +36,9 @@ def taken_over_busy(test, begin):
     wait_until(lambda: "a runner that was busy answers" in read_text(node.log),
                "the runner's answer")
     wait_settled(node, job)
-    wait_until(lambda: (node.calls(job) or 0) > 0, "the session's calls")
+    calls = node.calls(job)
+    expect(calls is not None and node.wait_calls(job, calls + 1),
+           lambda: f"the job has ended{node.why(job)}: {node.output(job)[-300:]}")
     taken = None
     for _ in range(200):
         try:
@@ -70,7 +72,7 @@ def runner_busy_in_checkpoint(test):
 def silent_attaches(test):
     """Connections that say nothing, of a user without jobs, take nobody's
     turn."""
-    node, program, _ = prepare(test, "vector_add")
+    node, program, _ = prepare(test, "vector_add", 0.3)
     directory = next(top for top, _, names in os.walk(node.directory)
                      if "attach.sock" in names)
     code = ("import os, select, socket, sys\n"
