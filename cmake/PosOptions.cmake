@@ -26,9 +26,32 @@ if(POS_SANITIZE)
                           $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
   target_link_options(pos_options INTERFACE -fsanitize=${POS_SANITIZE})
 endif()
+if(POS_FUZZ)
+  # Counters that show a fuzzer where its inputs lead, in all that it may reach.
+  target_compile_options(
+    pos_options
+    INTERFACE $<$<NOT:$<BOOL:$<TARGET_PROPERTY:POS_PLAIN>>>:-fsanitize=fuzzer-no-link>)
+  target_link_options(pos_options INTERFACE -fsanitize=fuzzer-no-link)
+endif()
+
+# A quarter of the time of a source is its headers. Off: the clang tree, which
+# shows what a source forgets to include, and where several work trees share one
+# ccache (precompiled headers hold paths).
+option(POS_PCH "Precompile the common headers" OFF)
+if(POS_PCH)
+  # What ccache's manual asks for: it looks at the precompiled headers itself.
+  # And no collection of garbage, which took a sixth of the time.
+  add_compile_options(
+    $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-fpch-preprocess>
+    "$<$<COMPILE_LANG_AND_ID:CXX,GNU>:SHELL:--param ggc-min-heapsize=1000000>")
+endif()
 
 find_program(POS_CCACHE ccache)
 if(POS_CCACHE)
   set(CMAKE_CXX_COMPILER_LAUNCHER ${POS_CCACHE})
+  if(POS_PCH)
+    list(PREPEND CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env
+         CCACHE_SLOPPINESS=pch_defines,time_macros)
+  endif()
   set(CMAKE_C_COMPILER_LAUNCHER ${POS_CCACHE})
 endif()

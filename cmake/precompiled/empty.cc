@@ -1,0 +1,1 @@
+// The owner of the precompiled headers, with the options of their users.
