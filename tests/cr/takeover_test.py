@@ -79,7 +79,7 @@ def silent_attaches(test):
             "os.chdir(sys.argv[1])\n"
             "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
             "all = []\n"
-            "for i in range(60):\n"
+            "for i in range(100):\n"
             "    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
             "    s.connect('attach.sock')\n"
             "    all.append(s)\n"
@@ -100,8 +100,9 @@ def silent_attaches(test):
         finish(hostile)
         hostile.stdin.close()
         hostile.stdout.close()
-    # First come, first served would have closed all before the job had a turn.
-    expect(closed < 60, f"the job waited for all {closed} connections")
+    # First come, first served would have closed them before the job had a turn,
+    # but for the few that other threads were at by then.
+    expect(closed < 90, f"the job waited for {closed} connections")
     test.check_idle(node)
 
 
