@@ -39,5 +39,8 @@ int main() {
       reply.add_failed_devices(device);
     }
     channel.Send(reply.SerializeAsString()).IgnoreError();
+    if (request.has_configure() && word == "sound") {
+      pos::ReplaceFile(std::string(path) + ".warm", "").IgnoreError();
+    }
   }
 }

@@ -123,6 +123,9 @@ TEST_F(RunnerPoolTest, WarmRunnerThatEndsIsReplaced) {
   Start();
   pool_->KeepWarm();
   ASSERT_TRUE(Await([] { return Processes().size() == 1; }));
+  // Once it has answered; before, its start would have failed.
+  ASSERT_TRUE(
+      Await([this] { return PathExists(directory_.File("mode.warm")); }));
   const std::vector<pid_t> first = Processes();
   ASSERT_EQ(first.size(), 1u);
   ::kill(first[0], SIGKILL);
