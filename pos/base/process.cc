@@ -22,6 +22,14 @@ Result<UniqueFd> OpenPidFd(pid_t pid) {
   return fd;
 }
 
+Status SignalPidFd(int pidfd, int signal) {
+  if (::syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, 0) != 0) {
+    return errno == ESRCH ? NoSuch("the process has ended")
+                          : ErrnoStatus(errno, "pidfd_send_signal");
+  }
+  return {};
+}
+
 bool PidFdEnded(int pidfd) { return WaitPidFd(pidfd, 0); }
 
 bool WaitPidFd(int pidfd, int timeout_ms) {

@@ -19,6 +19,8 @@ Result<UniqueFd> OpenPidFd(pid_t pid);
 [[nodiscard]] bool PidFdEnded(int pidfd);
 // Waits up to `timeout_ms` for the process behind a pidfd to end.
 [[nodiscard]] bool WaitPidFd(int pidfd, int timeout_ms);
+// kNoSuch when it has ended and been waited for.
+Status SignalPidFd(int pidfd, int signal);
 // Start time in clock ticks since boot (/proc/PID/stat field 22); together
 // with the pid it names a process for as long as the machine is up.
 Result<std::uint64_t> ProcessStartTicks(pid_t pid);

@@ -153,10 +153,10 @@ void DeviceTable::Release(const std::string& holder) {
   grants_.erase(holder);
 }
 
-void DeviceTable::SetGranted(const std::string& holder, int ordinal,
+void DeviceTable::AddGranted(const std::string& holder, int ordinal,
                              std::uint64_t bytes) {
   MutexLock lock(&mu_);
-  grants_[holder][ordinal] = bytes;
+  grants_[holder][ordinal] += bytes;
 }
 
 std::uint64_t DeviceTable::FreeBytes(int ordinal) const {

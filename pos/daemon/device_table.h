@@ -64,8 +64,9 @@ class DeviceTable {
       POS_EXCLUDES(mu_);
   // Everything that `holder` has.
   void Release(const std::string& holder) POS_EXCLUDES(mu_);
-  // After a restart: what a runner says that it holds.
-  void SetGranted(const std::string& holder, int ordinal, std::uint64_t bytes)
+  // After a restart: what a runner says that it holds, besides what it has been
+  // granted since.
+  void AddGranted(const std::string& holder, int ordinal, std::uint64_t bytes)
       POS_EXCLUDES(mu_);
 
   [[nodiscard]] std::uint64_t FreeBytes(int ordinal) const POS_EXCLUDES(mu_);

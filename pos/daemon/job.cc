@@ -337,6 +337,17 @@ Job::Returns Job::WaitReturned(std::size_t count, const Deadline& until) {
   return returns_;
 }
 
+bool Job::WaitAnswered(const Deadline& until,
+                       const std::function<bool()>& cancelled) {
+  return WaitUntil(
+      [this]() POS_NO_THREAD_SAFETY {
+        return !record_.alive() ||
+               std::none_of(sessions_.begin(), sessions_.end(),
+                            [](const JobSession& s) { return s.silent; });
+      },
+      until, cancelled);
+}
+
 void Job::WaitLoadChange(const Deadline& until) {
   WaitUntil([this]() POS_NO_THREAD_SAFETY { return !Loading(); }, until,
             nullptr);

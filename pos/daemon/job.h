@@ -32,6 +32,9 @@ struct JobSession {
   std::shared_ptr<Runner> runner;
   bool ready = false;    // its client has mapped everything
   bool loading = false;  // its runner still loads memory of an image
+  // Its runner was left behind by an earlier posd and has not said yet how it
+  // is: `ready` and `loading` are not known.
+  bool silent = false;
 };
 
 class Job {
@@ -134,6 +137,10 @@ class Job {
   // When the last session was loaded; 0: not yet.
   [[nodiscard]] std::uint64_t loaded_ns() const POS_EXCLUDES(mu_);
   [[nodiscard]] Status load_error() const POS_EXCLUDES(mu_);
+  // Until the runners of all sessions have said how they are, or the job has
+  // ended. False when `until` passed or `cancelled` returned true before.
+  bool WaitAnswered(const Deadline& until,
+                    const std::function<bool()>& cancelled) POS_EXCLUDES(mu_);
   // Until no session loads, or `until`.
   void WaitLoadChange(const Deadline& until) POS_EXCLUDES(mu_);
 

@@ -7,8 +7,9 @@
 namespace pos {
 
 bool Job::Loading() const {
+  // One that is silent may load.
   return std::any_of(sessions_.begin(), sessions_.end(),
-                     [](const JobSession& s) { return s.loading; });
+                     [](const JobSession& s) { return s.loading || s.silent; });
 }
 
 std::string Job::TakePinIfLoaded() {

@@ -20,22 +20,102 @@ namespace pos {
 namespace {
 
 constexpr std::uint64_t kRequestMs = 10'000;
+// How often it is looked whether a runner that was silent has answered.
+constexpr std::uint64_t kAnswerSliceMs = 200;
+
+void TakeState(const runner::State& state, JobSession* session) {
+  session->silent = false;
+  session->loading = state.loading();
+  // Quiesced without a posd: the client has yet to answer a detach that was
+  // given up; the runner tells how. An event may have told more already.
+  session->ready = session->ready || state.phase() == runner::State::SERVING ||
+                   state.phase() == runner::State::QUIESCED;
+  if (state.verdict_address() != 0) {
+    session->record.verdict_address = state.verdict_address();
+    session->record.client_ns_pid = state.client_ns_pid();
+  }
+}
 
 }  // namespace
 
 void Supervisor::Recover() {
-  std::vector<RunnerPool::Found> runners = runners_->FindLeftBehind();
-  const Result<std::vector<std::string>> names = ListDirectory(jobs_dir_);
-  if (names.ok()) {
-    for (const std::string& name : *names) RecoverJob(name, &runners);
-  }
+  Result<std::vector<std::string>> names = ListDirectory(jobs_dir_);
+  if (!names.ok()) names = std::vector<std::string>();
+  std::vector<RunnerPool::Found> runners =
+      runners_->FindLeftBehind(DevicesOfRunners(*names));
+  for (const std::string& name : *names) RecoverJob(name, &runners);
   for (const RunnerPool::Found& found : runners) {
+    if (!found.state) continue;  // see OnRunnerAnswered
     POS_LOG(kInfo, "a runner without a job is ended",
             {{"runner", found.runner->name()}});
     runners_->End(found.runner);
   }
   SweepHostFiles();
   SweepPins();
+  FindGoneRunners();
+  runners_->DeliverLate([this](const std::shared_ptr<Runner>& runner,
+                               const runner::State& state) {
+    events_->Post([this, runner, state] { OnRunnerAnswered(runner, state); });
+  });
+}
+
+std::map<std::string, std::vector<int>> Supervisor::DevicesOfRunners(
+    const std::vector<std::string>& jobs) const {
+  std::map<std::string, std::vector<int>> devices;
+  for (const std::string& name : jobs) {
+    const Result<std::string> text =
+        ReadWholeFile(JoinPath(JobDirectory(name), "job.json"));
+    if (!text.ok()) continue;
+    const Result<JobRecord> record = DecodeJobRecord(*text);
+    if (!record.ok()) continue;
+    for (const SessionRecordEntry& session : record->sessions) {
+      devices[session.runner] = record->devices;
+    }
+  }
+  return devices;
+}
+
+void Supervisor::FindGoneRunners() {
+  std::vector<JobPtr> jobs;
+  {
+    MutexLock lock(&mu_);
+    for (const auto& [name, job] : jobs_) jobs.push_back(job);
+  }
+  for (const JobPtr& job : jobs) {
+    for (const JobSession& session : job->sessions()) {
+      if (session.runner != nullptr && session.runner->gone()) {
+        OnRunnerGone(session.runner);
+      }
+    }
+  }
+}
+
+void Supervisor::OnRunnerAnswered(const std::shared_ptr<Runner>& runner,
+                                  const runner::State& state) {
+  const auto found = SessionOf(runner.get());
+  if (!found) {
+    {
+      MutexLock lock(&mu_);
+      if (unreadable_.contains(state.job())) return;
+    }
+    POS_LOG(kInfo, "a runner without a job is ended",
+            {{"runner", runner->name()}});
+    runners_->End(runner);
+    return;
+  }
+  const JobPtr& job = found->first;
+  const std::uint64_t number = found->second.record.session;
+  POS_LOG(kInfo, "a runner that was busy answers",
+          {{"job", job->name()}, {"session", number}});
+  if (state.session() != number) {  // it had not got so far
+    EndSession(job, number);
+    return;
+  }
+  job->UpdateSession(number, [&](JobSession* s) { TakeState(state, s); });
+  // It may be done meanwhile, and have said so before this was noted.
+  LoadProgress progress;
+  PollLoading(job, &progress);
+  DropPinIfLoaded(job);
 }
 
 // Files that no job of the journal has: their posd died between making one and
@@ -124,7 +204,7 @@ void Supervisor::RecoverUnreadable(const std::string& name,
     POS_LOG(kError, "the job runs on unmanaged, its name stays taken",
             {{"job", name}, {"directory", JobDirectory(name)}});
     std::erase_if(*runners, [&](const RunnerPool::Found& found) {
-      return found.state.job() == name;
+      return found.state && found.state->job() == name;
     });
   }
   MutexLock lock(&mu_);
@@ -193,11 +273,19 @@ void Supervisor::TakeOver(const JobPtr& job, const JobRecord& record,
                     hello.state() == job::Hello::RESUMING;
   // The rest takes as long as CRIU does, and posd serves meanwhile.
   if (!job->TryBegin("taking over").ok()) return;
-  tasks_->Post([this, job, held, lost] {
+  const std::vector<JobSession> sessions = job->sessions();
+  const bool waits = std::any_of(sessions.begin(), sessions.end(),
+                                 [](const JobSession& s) { return s.silent; });
+  const auto undo = [this, job, held, lost] {
     UndoInterrupted(job, held, lost);
     job->End();
     if (!job->record().alive()) EndSessions(job);
-  });
+  };
+  if (waits) {
+    takeovers_.emplace_back(undo);
+  } else {
+    tasks_->Post(undo);
+  }
 }
 
 void Supervisor::UndoInterrupted(const JobPtr& job, bool held,
@@ -213,23 +301,45 @@ void Supervisor::UndoInterrupted(const JobPtr& job, bool held,
               {{"job", job->name()}, {"why", status.ToString()}});
     }
   }
-  for (const JobSession& session : job->sessions()) {
-    if (session.ready || r.end_after_checkpoint) continue;
-    status = WriteVerdict(job, session, r.epoch);
-    if (!status.ok()) {
-      POS_LOG(kError, "a session could not be resumed",
-              {{"job", job->name()}, {"why", status.ToString()}});
-    }
-  }
   // Their clients may wait for a word: they come, and are told.
   for (const JobSession& session : lost) {
     if (session.record.verdict_address == 0) continue;
     WriteVerdict(job, session, r.epoch).IgnoreError();
   }
+  if (!ResumeSessions(job, r)) return;
   job->Update([](JobRecord* j) {
     if (j->alive()) j->state = "running";
     j->end_after_checkpoint = false;
   });
+}
+
+bool Supervisor::ResumeSessions(const JobPtr& job, const JobRecord& record) {
+  std::vector<JobSession> waiting = job->sessions();
+  for (;;) {
+    const std::vector<JobSession> now = job->sessions();
+    std::erase_if(waiting, [&](const JobSession& session) {
+      const auto it =
+          std::find_if(now.begin(), now.end(), [&](const JobSession& s) {
+            return s.record.session == session.record.session;
+          });
+      const bool lost = it == now.end();
+      if (!lost && it->silent) return false;
+      if (record.end_after_checkpoint || (!lost && it->ready)) return true;
+      if (lost && session.record.verdict_address == 0) return true;
+      // Whose runner has ended is told so when it comes.
+      const Status status =
+          WriteVerdict(job, lost ? session : *it, record.epoch);
+      if (!status.ok() && !lost) {
+        POS_LOG(kError, "a session could not be resumed",
+                {{"job", job->name()}, {"why", status.ToString()}});
+      }
+      return true;
+    });
+    if (waiting.empty() || !job->record().alive()) return true;
+    if (leaving_soon_.load()) return false;
+    job->WaitAnswered(Deadline::AfterMs(kAnswerSliceMs),
+                      [this] { return leaving_soon_.load(); });
+  }
 }
 
 std::vector<JobSession> Supervisor::RecoverSessions(
@@ -242,26 +352,14 @@ std::vector<JobSession> Supervisor::RecoverSessions(
     session.record = entry;
     for (auto it = runners->begin(); it != runners->end(); ++it) {
       if (it->runner->name() != entry.runner ||
-          it->state.session() != entry.session) {
+          (it->state && it->state->session() != entry.session)) {
         continue;
       }
       session.runner = it->runner;
-      session.runner->set_devices(record.devices);
-      // Quiesced without a posd: the client has yet to answer a detach that was
-      // given up; the runner tells how.
-      session.loading = it->state.loading();
-      session.ready = it->state.phase() == runner::State::SERVING ||
-                      it->state.phase() == runner::State::QUIESCED;
-      if (it->state.verdict_address() != 0) {
-        session.record.verdict_address = it->state.verdict_address();
-        session.record.client_ns_pid = it->state.client_ns_pid();
-      }
-      for (int d = 0; d < it->state.granted_bytes_size() &&
-                      static_cast<std::size_t>(d) < record.devices.size();
-           ++d) {
-        devices_->SetGranted(session.runner->name(),
-                             record.devices[static_cast<std::size_t>(d)],
-                             it->state.granted_bytes(d));
+      if (it->state) {
+        TakeState(*it->state, &session);
+      } else {
+        session.silent = true;
       }
       runners->erase(it);
       break;

@@ -5,8 +5,9 @@
 //   static void SetId(To*, std::uint64_t);
 //   static std::uint64_t ReplyId(const From&);   // 0: an event
 //
-// Threads: Call and Send: any thread but the event loop's for Call. `on_event`
-//   and `on_closed` run on the event loop.
+// Threads: Call, Ask and Send: any thread but the event loop's for Call.
+//   `on_event`, `on_closed` and Ask's `done` run on the event loop, in the
+//   order in which what they tell of has come.
 // Ownership: shared; callbacks hold only weak references to it.
 // Errors:  kClosed when the peer goes away before it has answered, kTimeout
 // when
@@ -41,6 +42,7 @@ class RpcPeer : public std::enable_shared_from_this<RpcPeer<To, From, Traits>> {
   };
   using EventFunction = std::function<void(Message)>;
   using ClosedFunction = std::function<void()>;
+  using DoneFunction = std::function<void(Result<Message>)>;
 
   static std::shared_ptr<RpcPeer> Create(EventLoop* loop, UniqueFd socket,
                                          EventFunction on_event,
@@ -79,6 +81,28 @@ class RpcPeer : public std::enable_shared_from_this<RpcPeer<To, From, Traits>> {
     return std::move(pending->message);
   }
 
+  // As Call, but does not wait: `done` runs once, when the answer comes,
+  // however late, or the connection has ended.
+  void Ask(To request, DoneFunction done) POS_EXCLUDES(mu_) {
+    auto pending = std::make_shared<Pending>();
+    pending->function = std::move(done);
+    std::uint64_t id = 0;
+    {
+      MutexLock lock(&mu_);
+      if (closed_) {
+        loop_->Post([pending] {
+          pending->function(Closed("the process at the other end is gone"));
+        });
+        return;
+      }
+      id = next_id_++;
+      pending_[id] = pending;
+    }
+    Traits::SetId(&request, id);
+    // What cannot be asked is of no use: Close follows.
+    if (!channel_.Send(request.SerializeAsString()).ok()) channel_.Shutdown();
+  }
+
   // Sends without waiting for an answer.
   Status Send(To request, std::span<const int> fds = {}) {
     Traits::SetId(&request, 0);
@@ -97,6 +121,7 @@ class RpcPeer : public std::enable_shared_from_this<RpcPeer<To, From, Traits>> {
     bool done = false;
     Status status;
     Message message;
+    DoneFunction function;  // of Ask
   };
 
   RpcPeer(EventLoop* loop, UniqueFd socket, EventFunction on_event,
@@ -129,26 +154,41 @@ class RpcPeer : public std::enable_shared_from_this<RpcPeer<To, From, Traits>> {
       if (on_event_) on_event_(std::move(message));
       return;
     }
-    MutexLock lock(&mu_);
-    const auto it = pending_.find(id);
-    if (it == pending_.end()) return;
-    it->second->message = std::move(message);
-    it->second->done = true;
-    changed_.NotifyAll();
+    std::shared_ptr<Pending> asked;
+    {
+      MutexLock lock(&mu_);
+      const auto it = pending_.find(id);
+      if (it == pending_.end()) return;
+      if (it->second->function) {
+        asked = it->second;
+        pending_.erase(it);
+      } else {
+        it->second->message = std::move(message);
+        it->second->done = true;
+        changed_.NotifyAll();
+      }
+    }
+    if (asked != nullptr) asked->function(std::move(message));
   }
 
   void Close() POS_EXCLUDES(mu_) {
     loop_->Remove(watch_);
     channel_.Shutdown();
+    std::vector<std::shared_ptr<Pending>> asked;
     {
       MutexLock lock(&mu_);
       closed_ = true;
       for (auto& [id, pending] : pending_) {
+        if (pending->function) asked.push_back(pending);
         pending->status = Closed("the process at the other end is gone");
         pending->done = true;
       }
+      std::erase_if(pending_, [](const auto& p) {
+        return p.second->function != nullptr;
+      });
       changed_.NotifyAll();
     }
+    for (const auto& pending : asked) pending->function(pending->status);
     // Once; and whatever the functions hold goes with them.
     const ClosedFunction closed = std::exchange(on_closed_, nullptr);
     on_event_ = nullptr;

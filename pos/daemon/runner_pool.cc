@@ -9,17 +9,14 @@
 #include "pos/base/bytes.h"
 #include "pos/base/files.h"
 #include "pos/base/log.h"
+#include "pos/base/process.h"
 #include "pos/daemon/spawn.h"
 
 namespace pos {
 namespace {
 
-constexpr std::uint64_t kConfigureMs = 60'000;  // a context on a GPU takes time
-constexpr std::uint64_t kAdoptMs = 5'000;
 constexpr std::uint64_t kEndMs = 3'000;
 constexpr std::uint64_t kPingMs = 5'000;
-// Between two tries of a device that failed.
-constexpr auto kTryAgain = std::chrono::seconds(5);
 // Granted along with what is asked for, so that small allocations do not each
 // cost a round trip.
 constexpr std::uint64_t kGrantAhead = 64u << 20;
@@ -36,6 +33,10 @@ Status ErrorOf(const runner::FromRunner& message) {
 }
 
 }  // namespace
+
+void Runner::Kill() const {
+  if (process_.valid()) SignalPidFd(process_.get(), SIGKILL).IgnoreError();
+}
 
 Result<RunnerPeer::Message> Runner::Call(const runner::ToRunner& request,
                                          std::span<const int> fds,
@@ -71,11 +72,21 @@ void RunnerPool::Connect(const std::shared_ptr<Runner>& runner,
         RemoveFile(SocketPath(name)).IgnoreError();
         const auto r = weak.lock();
         if (r == nullptr) return;
+        OnGone(r);
         if (on_gone_) on_gone_(r);
-        MutexLock lock(&mu_);
-        std::erase(ending_, r);
-        changed_.NotifyAll();
       });
+}
+
+void RunnerPool::OnGone(const std::shared_ptr<Runner>& runner) {
+  MutexLock lock(&mu_);
+  std::erase(ending_, runner);
+  std::erase(killed_, runner);
+  std::erase_if(asked_, [&](const Found& f) { return f.runner == runner; });
+  if (std::erase(warm_, runner) != 0 && !closed_) {
+    POS_LOG(kWarning, "a warm runner has ended", {{"runner", runner->name()}});
+    FillWarmLater();
+  }
+  changed_.NotifyAll();
 }
 
 void RunnerPool::OnMessage(const std::shared_ptr<Runner>& runner,
@@ -83,6 +94,9 @@ void RunnerPool::OnMessage(const std::shared_ptr<Runner>& runner,
   switch (message.body_case()) {
     case runner::FromRunner::kEvent:
       if (on_event_) on_event_(runner, message.event());
+      break;
+    case runner::FromRunner::kOpening:
+      runner->opening_.store(message.opening().ordinal());
       break;
     case runner::FromRunner::kMemoryWanted:
       OnMemoryWanted(runner, message.memory_wanted());
@@ -120,7 +134,7 @@ void RunnerPool::OnMemoryWanted(const std::shared_ptr<Runner>& runner,
   runner->peer_->Send(answer).IgnoreError();
 }
 
-Status RunnerPool::Configure(Runner* runner) {
+Status RunnerPool::Configure(Runner* runner, std::vector<int>* failed) {
   runner::ToRunner request;
   runner::Configure* const configure = request.mutable_configure();
   configure->set_runner(runner->name());
@@ -151,7 +165,11 @@ Status RunnerPool::Configure(Runner* runner) {
   configure->set_ring_bytes(options_.ring_bytes);
   configure->set_staging_bytes(options_.staging_bytes);
   configure->set_stage_threads(options_.stage_threads);
-  return runner->Call(request, {}, kConfigureMs).status();
+  POS_ASSIGN_OR_RETURN(const RunnerPeer::Message reply,
+                       runner->peer_->Call(request, {}, options_.configure_ms));
+  failed->assign(reply.body.failed_devices().begin(),
+                 reply.body.failed_devices().end());
+  return ErrorOf(reply.body);
 }
 
 Result<std::shared_ptr<Runner>> RunnerPool::StartRunner(
@@ -160,115 +178,29 @@ Result<std::shared_ptr<Runner>> RunnerPool::StartRunner(
   UniqueFd theirs;
   POS_RETURN_IF_ERROR(ControlChannel::MakePair(&ours, &theirs));
   auto runner = std::make_shared<Runner>(NewRunnerName(), devices);
-  POS_ASSIGN_OR_RETURN(runner->pid_,
+  POS_ASSIGN_OR_RETURN(const pid_t pid,
                        SpawnWithChannel({options_.program, "--channel", "3",
                                          "--log-level", options_.log_level},
                                         std::move(theirs)));
+  // Fails for one that has ended already, which then needs no killing.
+  Result<UniqueFd> process = OpenPidFd(pid);
+  if (process.ok()) runner->process_ = std::move(*process);
   Connect(runner, std::move(ours));
-  Status status = Configure(runner.get());
+  std::vector<int> failed;
+  const Status status = Configure(runner.get(), &failed);
   if (!status.ok()) {
-    runner->peer_->Shutdown();
-    NoteFailure(devices, status);
+    Kill(runner);
+    NoteFailure(*runner, std::move(failed), status);
     return status.WithContext("start a runner");
   }
   return runner;
 }
 
-void RunnerPool::KeepWarm() {
+void RunnerPool::Kill(const std::shared_ptr<Runner>& runner) {
   MutexLock lock(&mu_);
-  if (closed_ || filling_ || warm_.size() >= options_.warm) return;
-  filling_ = true;
-  fillers_.emplace_back([this] {
-    for (;;) {
-      const std::shared_ptr<const DeviceSnapshot> snapshot =
-          devices_->snapshot();
-      {
-        MutexLock fill_lock(&mu_);
-        if (closed_ || warm_.size() >= options_.warm ||
-            snapshot->devices.empty()) {
-          filling_ = false;
-          return;
-        }
-      }
-      Result<std::shared_ptr<Runner>> runner =
-          StartRunner({snapshot->devices.front().ordinal});
-      MutexLock fill_lock(&mu_);
-      if (!runner.ok()) {
-        POS_LOG(kError, "cannot keep a runner warm",
-                {{"why", runner.status().ToString()}});
-        filling_ = false;
-        return;
-      }
-      warm_.push_back(std::move(*runner));
-    }
-  });
-}
-
-void RunnerPool::NoteFailure(const std::vector<int>& devices,
-                             const Status& status) {
-  switch (status.code()) {
-    case Code::kDeviceGone:
-    case Code::kInternal:
-    case Code::kNoSuch:
-    case Code::kTimeout:
-    case Code::kClosed:
-      break;
-    default:  // full, or not as configured
-      return;
-  }
-  bool any = false;
-  for (const NodeDevice& device : devices_->snapshot()->devices) {
-    if (device.kind != "cuda" || std::find(devices.begin(), devices.end(),
-                                           device.ordinal) == devices.end()) {
-      continue;
-    }
-    if (device.state != "failed") {
-      POS_LOG(kError, "a device does not work",
-              {{"device", device.ordinal}, {"why", status.message()}});
-    }
-    devices_->SetWorks(device.ordinal, status.message());
-    any = true;
-  }
-  MutexLock lock(&mu_);
-  if (!any || closed_ || trying_) return;
-  trying_ = true;
-  if (trier_.joinable()) trier_.join();  // it has returned
-  trier_ = std::thread([this] { TryFailedDevices(); });
-}
-
-void RunnerPool::TryFailedDevices() {
-  for (;;) {
-    {
-      MutexLock lock(&mu_);
-      const Deadline until = Deadline::AfterMs(
-          std::chrono::duration_cast<std::chrono::milliseconds>(kTryAgain)
-              .count());
-      while (!closed_ && !until.Passed()) {
-        changed_.WaitFor(&mu_, std::chrono::nanoseconds(until.LeftNs()));
-      }
-    }
-    bool left = false;
-    for (const NodeDevice& device : devices_->snapshot()->devices) {
-      if (device.state != "failed") continue;
-      {
-        MutexLock lock(&mu_);
-        if (closed_) break;
-      }
-      const Result<std::shared_ptr<Runner>> runner =
-          StartRunner({device.ordinal});
-      if (!runner.ok()) {
-        left = true;
-        continue;
-      }
-      POS_LOG(kInfo, "a device works again", {{"device", device.ordinal}});
-      devices_->SetWorks(device.ordinal, "");
-      End(*runner);
-    }
-    MutexLock lock(&mu_);
-    if (left && !closed_) continue;
-    trying_ = false;
-    return;
-  }
+  if (runner->peer_->closed()) return;
+  killed_.push_back(runner);
+  runner->Kill();
 }
 
 std::shared_ptr<Runner> RunnerPool::TakeWarm(const std::vector<int>& devices) {
@@ -288,37 +220,32 @@ std::shared_ptr<Runner> RunnerPool::TakeWarm(const std::vector<int>& devices) {
     runner::ToRunner request;
     request.mutable_ping();
     const Status status = taken->Call(request, {}, kPingMs).status();
-    if (status.ok()) return taken;
+    if (status.ok()) {
+      MutexLock lock(&mu_);
+      refill_ms_ = kRefillMs;
+      return taken;
+    }
     POS_LOG(kWarning, "a warm runner is of no use any more",
             {{"runner", taken->name()}, {"why", status.message()}});
-    // One that hangs in the driver ends no other way.
-    if (taken->pid_ > 0 && !taken->peer_->closed()) {
-      ::kill(taken->pid_, SIGKILL);
-    }
+    Kill(taken);
   }
 }
 
 Result<std::shared_ptr<Runner>> RunnerPool::Take(
     const std::vector<int>& devices) {
   std::shared_ptr<Runner> taken = TakeWarm(devices);
-  std::vector<std::thread> done;
   {
     MutexLock lock(&mu_);
     if (closed_) {
       if (taken != nullptr) taken->peer_->Shutdown();
       return Closed("posd is ending");
     }
-    std::erase_if(warm_, [](const std::shared_ptr<Runner>& r) {
-      return r->peer_->closed();
-    });
-    if (!filling_) done.swap(fillers_);
   }
-  for (std::thread& thread : done) thread.join();
-  if (taken != nullptr) {
-    KeepWarm();
-    return taken;
+  if (taken == nullptr) {
+    POS_ASSIGN_OR_RETURN(taken, StartRunner(devices));
   }
-  return StartRunner(devices);
+  KeepWarm();
+  return taken;
 }
 
 void RunnerPool::End(const std::shared_ptr<Runner>& runner) {
@@ -333,16 +260,16 @@ void RunnerPool::End(const std::shared_ptr<Runner>& runner) {
 }
 
 void RunnerPool::Close() {
-  std::vector<std::thread> fillers;
+  std::vector<std::thread> threads;
   std::vector<std::shared_ptr<Runner>> warm;
   {
     MutexLock lock(&mu_);
     closed_ = true;
-    fillers.swap(fillers_);
-    if (trier_.joinable()) fillers.push_back(std::move(trier_));
+    if (filler_.joinable()) threads.push_back(std::move(filler_));
+    if (trier_.joinable()) threads.push_back(std::move(trier_));
     changed_.NotifyAll();
   }
-  for (std::thread& thread : fillers) thread.join();
+  for (std::thread& thread : threads) thread.join();
   {
     MutexLock lock(&mu_);
     warm.swap(warm_);
@@ -356,40 +283,9 @@ void RunnerPool::Close() {
   for (const auto& runner : ending_) {
     POS_LOG(kWarning, "a runner did not end when asked",
             {{"runner", runner->name()}});
-    if (runner->pid_ > 0) ::kill(runner->pid_, SIGKILL);
+    runner->Kill();
     RemoveFile(SocketPath(runner->name())).IgnoreError();
   }
-}
-
-std::vector<RunnerPool::Found> RunnerPool::FindLeftBehind() {
-  std::vector<Found> found;
-  const Result<std::vector<std::string>> names =
-      ListDirectory(options_.directory);
-  if (!names.ok()) return found;
-  for (const std::string& file : *names) {
-    if (!file.ends_with(".sock")) continue;
-    const std::string name = file.substr(0, file.size() - 5);
-    Result<UniqueFd> socket = ControlChannel::Connect(SocketPath(name));
-    if (!socket.ok()) {
-      RemoveFile(SocketPath(name)).IgnoreError();
-      continue;
-    }
-    const Result<PeerCredentials> peer = ControlChannel::Peer(socket->get());
-    // Its devices are known once its job is; see Supervisor.
-    auto runner = std::make_shared<Runner>(name, std::vector<int>{});
-    if (peer.ok()) runner->pid_ = peer->pid;
-    Connect(runner, std::move(*socket));
-    runner::ToRunner request;
-    request.mutable_adopt();
-    Result<RunnerPeer::Message> reply = runner->Call(request, {}, kAdoptMs);
-    if (!reply.ok() || !reply->body.has_state()) {
-      POS_LOG(kWarning, "a runner does not answer", {{"runner", name}});
-      runner->peer_->Shutdown();
-      continue;
-    }
-    found.push_back({std::move(runner), reply->body.state()});
-  }
-  return found;
 }
 
 }  // namespace pos

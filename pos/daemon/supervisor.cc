@@ -20,6 +20,12 @@ namespace pos {
 namespace {
 
 constexpr std::size_t kTaskThreads = 8;
+constexpr std::size_t kEventThreads = 4;
+// So that no user, and not all strangers together, can have all of them.
+constexpr std::size_t kAttachThreads = 32;
+constexpr std::size_t kAttachesOfUser = 8;
+// Of one user, under way or waiting: each holds a descriptor.
+constexpr std::size_t kAttachesWaiting = 256;
 
 }  // namespace
 
@@ -29,7 +35,10 @@ Supervisor::Supervisor(SupervisorOptions options)
 Supervisor::~Supervisor() {
   leaving_.store(true);
   StopSeries();
+  for (std::thread& takeover : takeovers_) takeover.join();
+  if (attaches_ != nullptr) attaches_->Stop();
   if (tasks_ != nullptr) tasks_->Stop();
+  if (events_ != nullptr) events_->Stop();
   if (runners_ != nullptr) runners_->Close();
   std::map<std::string, JobPtr> jobs;
   {
@@ -94,6 +103,9 @@ Status Supervisor::Start() {
   devices_ = std::make_unique<DeviceTable>();
   devices_->Publish(options_.devices);
   tasks_ = std::make_unique<TaskPool>(kTaskThreads);
+  events_ = std::make_unique<TaskPool>(kEventThreads);
+  attaches_ = std::make_unique<FairPool>(kAttachThreads, kAttachesOfUser,
+                                         kAttachesWaiting);
   RunnerPoolOptions pool;
   pool.program = JoinPath(options_.program_dir, "pos-runner");
   pool.directory = runners_dir_;

@@ -1,8 +1,10 @@
 // posd: jobs, devices, images, and the life of everything around them.
 //
 // Threads: ControlApi's methods on any number of threads; events of runners on
-//   the event loop; events of a pos-job on its client's thread; attaches on the
-//   task pool.
+//   the event loop, and what follows from them on a pool of their own; events
+//   of a pos-job on its client's thread; attaches on another pool. What waits
+//   for processes that are not posd's own (attaches) is not waited for by what
+//   everybody needs (events of runners).
 // Locks:   mu_ guards the tables and is never held across a call to another
 //   process. A Job has locks of its own, after mu_.
 #ifndef POS_DAEMON_SUPERVISOR_H_
@@ -28,6 +30,7 @@
 #include "pos/daemon/control_api.h"
 #include "pos/daemon/device_table.h"
 #include "pos/daemon/event_loop.h"
+#include "pos/daemon/fair_pool.h"
 #include "pos/daemon/job.h"
 #include "pos/daemon/quiesce_plan.h"
 #include "pos/daemon/runner_pool.h"
@@ -150,6 +153,15 @@ class Supervisor : public ControlApi {
   Status ListenForAttaches();
   void Recover();
   void SweepHostFiles() POS_EXCLUDES(mu_);
+  // The devices of runners that have sessions, as the journals of these jobs
+  // say.
+  [[nodiscard]] std::map<std::string, std::vector<int>> DevicesOfRunners(
+      const std::vector<std::string>& jobs) const;
+  // A runner that was silent has said how it is.
+  void OnRunnerAnswered(const std::shared_ptr<Runner>& runner,
+                        const runner::State& state) POS_EXCLUDES(mu_);
+  // Runners that ended while their sessions were not known yet.
+  void FindGoneRunners() POS_EXCLUDES(mu_);
   void RecoverJob(const std::string& name,
                   std::vector<RunnerPool::Found>* runners);
   // A job whose record is damaged. If it has ended, its directory is set aside,
@@ -169,6 +181,9 @@ class Supervisor : public ControlApi {
   // its image is there), clients come back. `held`: by a dump.
   void UndoInterrupted(const JobPtr& job, bool held,
                        const std::vector<JobSession>& lost);
+  // A word to the clients of sessions that are not ready, as their runners
+  // answer. False when that was given up, because posd ends.
+  bool ResumeSessions(const JobPtr& job, const JobRecord& record);
   // Returns those whose runner is gone.
   std::vector<JobSession> RecoverSessions(
       const JobPtr& job, const JobRecord& record,
@@ -211,6 +226,7 @@ class Supervisor : public ControlApi {
 
   // Sessions.
   void OnAttachListener();
+  [[nodiscard]] std::uint64_t AttachLane(uid_t uid) POS_EXCLUDES(mu_);
   void HandleAttach(UniqueFd socket);
   Status AttachNew(const JobPtr& job, UniqueFd socket, pid_t pid);
   Status AttachAgain(const wire::Token& token, UniqueFd socket, pid_t pid);
@@ -301,6 +317,10 @@ class Supervisor : public ControlApi {
   std::unique_ptr<RunnerPool> runners_;
   std::unique_ptr<ckpt::Store> store_;
   std::unique_ptr<TaskPool> tasks_;
+  std::unique_ptr<TaskPool> events_;  // of runners
+  std::unique_ptr<FairPool> attaches_;
+  // Of jobs with a runner that was silent at the start: each waits for its own.
+  std::vector<std::thread> takeovers_;  // Start and destructor
   UniqueFd attach_listener_;
   std::uint64_t attach_watch_ = 0;
 

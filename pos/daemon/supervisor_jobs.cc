@@ -317,7 +317,7 @@ Result<v1::PsReply> Supervisor::Ps(const Caller& caller,
       v1::Session* const s = out->add_sessions();
       s->set_session(std::to_string(session.record.session));
       s->set_pid(session.record.client_pid);
-      if (session.runner == nullptr) continue;
+      if (session.runner == nullptr || session.silent) continue;
       runner::ToRunner ping;
       ping.mutable_ping();
       const auto state = session.runner->Call(ping, {}, 1000);

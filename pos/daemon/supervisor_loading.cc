@@ -71,6 +71,7 @@ void Supervisor::SweepPins() {
 bool Supervisor::PollLoading(const JobPtr& job, LoadProgress* progress) {
   bool loading = false;
   for (const JobSession& session : job->sessions()) {
+    loading = loading || session.silent;
     if (!session.loading || session.runner == nullptr) continue;
     runner::ToRunner ping;
     ping.mutable_ping();

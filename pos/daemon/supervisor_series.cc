@@ -26,6 +26,22 @@ std::string NewSeries() {
   return "s" + HexBytes(random);
 }
 
+// Whether nobody has changed what is to be done since.
+bool SameSeries(const JobRecord& a, const JobRecord& b) {
+  return a.series == b.series && a.series_every_ms == b.series_every_ms &&
+         a.series_keep == b.series_keep && a.series_mode == b.series_mode;
+}
+
+void PutSeriesBack(const JobRecord& from, JobRecord* to) {
+  to->series = from.series;
+  to->series_every_ms = from.series_every_ms;
+  to->series_keep = from.series_keep;
+  to->series_mode = from.series_mode;
+  to->series_next_at = from.series_next_at;
+  to->series_last_image = from.series_last_image;
+  to->series_last_error = from.series_last_error;
+}
+
 }  // namespace
 
 Status Supervisor::SetSeries(const Caller& caller,
@@ -43,7 +59,10 @@ Status Supervisor::SetSeries(const Caller& caller,
   if (std::find(kModes.begin(), kModes.end(), request.mode()) == kModes.end()) {
     return Invalid("there is no checkpoint mode '" + request.mode() + "'");
   }
+  JobRecord before;
+  JobRecord set;
   job->Update([&](JobRecord* r) {
+    before = *r;
     if (every_ms == 0) {
       r->series.clear();
     } else if (r->series.empty()) {
@@ -55,12 +74,13 @@ Status Supervisor::SetSeries(const Caller& caller,
     r->series_mode = request.mode();
     r->series_next_at = every_ms == 0 ? 0 : WallClockMs() + every_ms;
     r->series_last_error.clear();
+    set = *r;
   });
-  // What the next posd would not know of is not promised.
+  // What the next posd would not know of is not promised; what was promised
+  // before still is.
   if (const Status status = job->Journal(); !status.ok()) {
-    job->Update([](JobRecord* r) {
-      r->series.clear();
-      r->series_every_ms = 0;
+    job->Update([&](JobRecord* r) {
+      if (SameSeries(*r, set)) PutSeriesBack(before, r);
     });
     return status;
   }
@@ -156,8 +176,11 @@ void Supervisor::CheckpointOfSeries(const JobPtr& job) {
   const Result<v1::CheckpointResult> result = run.Run();
   // A job that ends meanwhile is no failure of the series.
   if (!result.ok() && (!job->record().alive() || leaving_soon_.load())) return;
+  // What is kept is what is asked for now, of the series that there is now.
+  std::uint32_t keep = 0;
   job->Update([&](JobRecord* r) {
     if (r->series != record.series) return;  // ended, or begun anew
+    keep = r->series_keep;
     if (result.ok()) r->series_last_image = result->image();
     r->series_last_error = result.ok() ? "" : result.status().ToString();
   });
@@ -166,9 +189,9 @@ void Supervisor::CheckpointOfSeries(const JobPtr& job) {
             {{"job", job->name()}, {"why", result.status().ToString()}});
     return;
   }
-  if (record.series_keep == 0) return;
+  if (keep == 0) return;
   const Result<std::vector<std::string>> removed =
-      store_->ExpireSeries(record.uid, record.series, record.series_keep);
+      store_->ExpireSeries(record.uid, record.series, keep);
   if (!removed.ok()) {
     POS_LOG(kWarning, "older images of a series could not be removed",
             {{"job", job->name()}, {"why", removed.status().ToString()}});

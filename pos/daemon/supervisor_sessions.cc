@@ -23,6 +23,7 @@ constexpr std::uint64_t kAttachMs = 30'000;
 constexpr std::uint64_t kRequestMs = 10'000;
 constexpr std::uint64_t kStartingMs = 5'000;
 constexpr int kRecordMs = 2'000;
+constexpr std::uint64_t kStrangersLane = ~std::uint64_t{0};  // no user id
 
 void Answer(UniqueFd socket, wire::AttachStatus status,
             const std::string& text) {
@@ -69,7 +70,25 @@ void Supervisor::OnAttachListener() {
   if (!socket.ok()) return;
   // std::function wants what it holds to be copyable.
   auto shared = std::make_shared<UniqueFd>(std::move(*socket));
-  tasks_->Post([this, shared] { HandleAttach(std::move(*shared)); });
+  const Result<PeerCredentials> peer = ControlChannel::Peer(shared->get());
+  if (!peer.ok()) return;
+  if (!attaches_->Post(AttachLane(peer->uid),
+                       [this, shared] { HandleAttach(std::move(*shared)); })) {
+    // It waits a little and comes again.
+    Answer(std::move(*shared), wire::AttachStatus::kRetry, "");
+  }
+}
+
+// Anybody may connect, and say nothing. Each user who has a job has a share of
+// the threads; who has none, and so most likely no business here, shares one
+// with all others of that kind.
+std::uint64_t Supervisor::AttachLane(uid_t uid) {
+  MutexLock lock(&mu_);
+  const bool known =
+      std::any_of(jobs_.begin(), jobs_.end(), [uid](const auto& entry) {
+        return entry.second->uid() == uid && entry.second->record().alive();
+      });
+  return known ? uid : kStrangersLane;
 }
 
 void Supervisor::HandleAttach(UniqueFd socket) {
@@ -266,7 +285,7 @@ std::optional<std::pair<Supervisor::JobPtr, JobSession>> Supervisor::SessionOf(
 void Supervisor::OnRunnerEvent(const std::shared_ptr<Runner>& runner,
                                const runner::Event& event) {
   // What follows may write the journal: not on the event loop.
-  tasks_->Post([this, runner, event] {
+  events_->Post([this, runner, event] {
     const auto found = SessionOf(runner.get());
     if (!found) return;
     const JobPtr& job = found->first;
@@ -311,7 +330,7 @@ void Supervisor::OnRunnerEvent(const std::shared_ptr<Runner>& runner,
 }
 
 void Supervisor::OnRunnerGone(const std::shared_ptr<Runner>& runner) {
-  tasks_->Post([this, runner] {
+  events_->Post([this, runner] {
     const auto found = SessionOf(runner.get());
     if (!found) return;
     const auto removed =

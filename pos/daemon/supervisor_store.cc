@@ -1,12 +1,9 @@
 // What users ask of the image store besides lists: comparing, freeing space,
 // export and import.
-#include <fcntl.h>
-#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
-#include <cerrno>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -15,78 +12,13 @@
 #include "ckpt/store/export.h"
 #include "pos/base/clock.h"
 #include "pos/base/log.h"
+#include "pos/daemon/caller_pipe.h"
 #include "pos/daemon/supervisor.h"
 
 namespace pos {
 namespace {
 
-constexpr int kPipePollMs = 100;
 constexpr std::uint64_t kGcPollNs = 20'000'000;
-
-// A caller's pipe. Asked without touching what else the descriptor might be: a
-// file system of the caller's may never answer.
-Status CheckPipe(int fd) {
-  if (fd < 0 || ::fcntl(fd, F_GETPIPE_SZ) < 0) {
-    return Invalid("the image has to come, or go, through a pipe");
-  }
-  return SetNonBlocking(fd, true);
-}
-
-// Until the pipe is ready, its other end is gone, or `go_on` fails.
-Status AwaitPipe(int fd, short events, const std::function<Status()>& go_on) {
-  pollfd polled{fd, events, 0};
-  for (;;) {
-    POS_RETURN_IF_ERROR(go_on());
-    const int n = ::poll(&polled, 1, kPipePollMs);
-    if (n > 0) return {};
-    if (n < 0 && errno != EINTR) return ErrnoStatus(errno, "poll");
-  }
-}
-
-class PipeSink final : public ckpt::ByteSink {
- public:
-  PipeSink(int fd, std::function<Status()> go_on)
-      : fd_(fd), go_on_(std::move(go_on)) {}
-  Status Write(std::span<const std::byte> bytes) override {
-    while (!bytes.empty()) {
-      const ssize_t n = ::write(fd_, bytes.data(), bytes.size());
-      if (n > 0) {
-        bytes = bytes.subspan(static_cast<std::size_t>(n));
-      } else if (n < 0 && errno == EPIPE) {
-        return Closed("nobody reads the exported image any more");
-      } else if (n < 0 && errno != EAGAIN && errno != EINTR) {
-        return ErrnoStatus(errno, "write the exported image");
-      } else {
-        POS_RETURN_IF_ERROR(AwaitPipe(fd_, POLLOUT, go_on_));
-      }
-    }
-    return {};
-  }
-
- private:
-  const int fd_;
-  const std::function<Status()> go_on_;
-};
-
-class PipeFeed final : public ckpt::ByteFeed {
- public:
-  PipeFeed(int fd, std::function<Status()> go_on)
-      : fd_(fd), go_on_(std::move(go_on)) {}
-  Result<std::size_t> Read(std::span<std::byte> out) override {
-    for (;;) {
-      const ssize_t n = ::read(fd_, out.data(), out.size());
-      if (n >= 0) return static_cast<std::size_t>(n);
-      if (errno != EAGAIN && errno != EINTR) {
-        return ErrnoStatus(errno, "read the exported image");
-      }
-      POS_RETURN_IF_ERROR(AwaitPipe(fd_, POLLIN, go_on_));
-    }
-  }
-
- private:
-  const int fd_;
-  const std::function<Status()> go_on_;
-};
 
 }  // namespace
 
@@ -152,10 +84,6 @@ Result<v1::ExportResult> Supervisor::ExportImage(
     const ProgressFunction& progress) {
   POS_ASSIGN_OR_RETURN(const ckpt::ImageSummary summary,
                        FindImage(caller, request.image()));
-  POS_RETURN_IF_ERROR(CheckPipe(stdio.out.get()));
-  POS_ASSIGN_OR_RETURN(const std::unique_ptr<ckpt::ImageHandle> image,
-                       store_->OpenImage(request.image(), "an export"));
-  POS_ASSIGN_OR_RETURN(const std::optional<ckpt::Secret> key, ExportKey());
   v1::Progress shown;
   shown.set_phase("export");
   shown.set_total_bytes(summary.live_bytes);
@@ -164,7 +92,11 @@ Result<v1::ExportResult> Supervisor::ExportImage(
                ? Aborted("the export was cancelled")
                : Status();
   };
-  PipeSink sink(stdio.out.get(), go_on);
+  POS_ASSIGN_OR_RETURN(const std::unique_ptr<CallerPipe> sink,
+                       CallerPipe::Create(stdio.out.get(), go_on));
+  POS_ASSIGN_OR_RETURN(const std::unique_ptr<ckpt::ImageHandle> image,
+                       store_->OpenImage(request.image(), "an export"));
+  POS_ASSIGN_OR_RETURN(const std::optional<ckpt::Secret> key, ExportKey());
   ckpt::ExportOptions options;
   options.encrypt = key.has_value();
   options.progress = [&](std::uint64_t bytes) {
@@ -174,7 +106,7 @@ Result<v1::ExportResult> Supervisor::ExportImage(
   POS_ASSIGN_OR_RETURN(
       const std::uint64_t bytes,
       ckpt::ExportImage(*image, store_->id(), key ? *key : store_->export_key(),
-                        &sink, options));
+                        sink.get(), options));
   v1::ExportResult result;
   result.set_bytes(bytes);
   return result;
@@ -183,8 +115,6 @@ Result<v1::ExportResult> Supervisor::ExportImage(
 Result<v1::ImportResult> Supervisor::ImportImage(
     const Caller& caller, const v1::ImportImageRequest& request, StdioFds stdio,
     const ProgressFunction& progress) {
-  POS_RETURN_IF_ERROR(CheckPipe(stdio.in.get()));
-  POS_ASSIGN_OR_RETURN(const std::optional<ckpt::Secret> key, ExportKey());
   v1::Progress shown;
   shown.set_phase("import");
   shown.set_total_bytes(request.total_bytes());
@@ -193,7 +123,9 @@ Result<v1::ImportResult> Supervisor::ImportImage(
                ? Aborted("the import was cancelled")
                : Status();
   };
-  PipeFeed feed(stdio.in.get(), go_on);
+  POS_ASSIGN_OR_RETURN(const std::unique_ptr<CallerPipe> feed,
+                       CallerPipe::Create(stdio.in.get(), go_on));
+  POS_ASSIGN_OR_RETURN(const std::optional<ckpt::Secret> key, ExportKey());
   ckpt::ImportOptions options;
   options.keys = {&store_->export_key()};
   if (key) options.keys.push_back(&*key);
@@ -203,7 +135,7 @@ Result<v1::ImportResult> Supervisor::ImportImage(
     return go_on();
   };
   POS_ASSIGN_OR_RETURN(const ckpt::ImportReport report,
-                       ckpt::ImportImage(store_.get(), &feed, options));
+                       ckpt::ImportImage(store_.get(), feed.get(), options));
   POS_LOG(kInfo, "image imported",
           {{"image", report.manifest.image}, {"source", report.source}});
   v1::ImportResult result;

@@ -76,8 +76,11 @@ class Controller {
                          runner::FromRunner* reply);
   // Of a runner without a session: whether its devices still work.
   [[nodiscard]] Status CheckDevices() const;
-  Status OpenDevices(const runner::Configure& request);
-  Status OpenAt(const runner::Configure& request);
+  // `reply` names the device that fails.
+  Status OpenDevices(const runner::Configure& request,
+                     runner::FromRunner* reply);
+  Status OpenDevice(const runner::DeviceSpec& spec, int place);
+  Status OpenAt(const runner::Configure& request, runner::FromRunner* reply);
   void PinStaging();
   void UnpinStaging();
   Status HandleAttach(const runner::Attach& request, std::vector<UniqueFd> fds);

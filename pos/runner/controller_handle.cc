@@ -112,7 +112,7 @@ Status Controller::HandleConfigure(const runner::Configure& request,
   options_.ring.staging_bytes = request.staging_bytes();
   options_.stage_threads = static_cast<int>(request.stage_threads());
   POS_RETURN_IF_ERROR(options_.layout.Check());
-  POS_RETURN_IF_ERROR(OpenAt(request));
+  POS_RETURN_IF_ERROR(OpenAt(request, reply));
   reply->mutable_configured()->set_arena_base(options_.layout.arena_base);
   ledger_ = std::make_unique<RunnerLedger>(devices_.size());
   ledger_->SetSend(

@@ -212,6 +212,34 @@ def needs_criu(node):
             raise Skip(f"CRIU: {check['detail']}")
 
 
+def criu_script(test, shell):
+    """Path of a CRIU that runs these lines of the shell first."""
+    real = os.environ.get("POS_CRIU") or shutil.which("criu")
+    built = os.path.join(os.path.dirname(__file__), "../../build/criu/criu")
+    if real is None and os.path.exists(built):
+        real = os.path.abspath(built)
+    if real is None:
+        raise Skip("no CRIU")
+    path = test.path("criu")
+    with open(path, "w") as f:
+        f.write(f"#!/bin/sh\n{shell}exec {real} \"$@\"\n")
+    os.chmod(path, 0o755)
+    return path
+
+
+def fill_up(directory):
+    """Until nothing more fits on the file system; returns what takes the
+    space."""
+    ballast = os.path.join(directory, "ballast")
+    with open(ballast, "wb", buffering=0) as f:
+        try:
+            while True:
+                f.write(b"x" * 4096)
+        except OSError:
+            pass
+    return ballast
+
+
 def run_test(name, function, limit_s):
     """Exit status of one test; it is ended after `limit_s`."""
     def expired(_number, _frame):  # or told to end: cleans up all the same

@@ -5,8 +5,9 @@ import os
 import shutil
 import time
 
-from harness import (LONG, CliError, Failure, Skip, expect, expect_equal,
-                     main, needs_criu, needs_root, wait_until)
+from harness import (LONG, CliError, Failure, criu_script, expect,
+                     expect_equal, fill_up, main, needs_criu, needs_root,
+                     wait_until)
 from programs import (Program, Undisturbed, checkpoint, expect_whole, start,
                       start_and_checkpoint)
 
@@ -154,13 +155,7 @@ def journal_full(test):
     needs_root()
     node = test.node(jobs_tmpfs_bytes=1 << 20)
     program = Program(test, "vector_add")
-    ballast = os.path.join(node.state, "jobs", "ballast")
-    with open(ballast, "wb", buffering=0) as f:
-        try:
-            while True:
-                f.write(b"x" * 4096)
-        except OSError:
-            pass
+    ballast = fill_up(os.path.join(node.state, "jobs"))
     for _ in range(2):
         try:
             node.run(*program.command(3))
@@ -179,20 +174,11 @@ def journal_full(test):
 def criu_fails(test):
     """What CRIU says is shown as it is; the job goes on."""
     needs_root()
-    program_path = test.path("criu")
     switch = test.path("fail")
-    real = os.environ.get("POS_CRIU") or shutil.which("criu")
-    for candidate in (os.path.join(os.path.dirname(__file__),
-                                   "../../build/criu/criu"),):
-        if real is None and os.path.exists(candidate):
-            real = os.path.abspath(candidate)
-    if real is None:
-        raise Skip("no CRIU")
-    with open(program_path, "w") as f:
-        f.write(f"#!/bin/sh\nif [ \"$1\" = swrk -a -e {switch} ]; then\n"
-                "  echo 'Error (test): the moon is in the wrong house' >&2\n"
-                f"  exit 1\nfi\nexec {real} \"$@\"\n")
-    os.chmod(program_path, 0o755)
+    program_path = criu_script(
+        test, f"if [ \"$1\" = swrk -a -e {switch} ]; then\n"
+        "  echo 'Error (test): the moon is in the wrong house' >&2\n"
+        "  exit 1\nfi\n")
     node, program, undisturbed = prepare(
         test, "vector_add", 2.0, options={"criu.path": program_path})
     job = start(node, program, undisturbed, 0.05)

@@ -1,14 +1,15 @@
 """What users do with images besides restoring them: compare, export, import, free
 space; checkpoints that posd makes by itself; traces.
 """
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import time
 
-from harness import (CliError, expect, expect_equal, main, needs_criu,
-                     needs_root, wait_until)
+from harness import (CliError, criu_script, expect, expect_equal, fill_up,
+                     main, needs_criu, needs_root, wait_until)
 from programs import (Program, Undisturbed, checkpoint, expect_whole, start,
                       start_and_checkpoint)
 
@@ -241,6 +242,62 @@ def periodic_refused(test):
     test.check_idle(node)
 
 
+def periodic_not_written(test):
+    """Where what is asked for cannot be written down, what was asked for before
+    goes on."""
+    needs_root()
+    node = test.node(jobs_tmpfs_bytes=1 << 20)
+    job = node.run("/bin/sleep", "100")
+    node.cli("checkpoint", job, "--every", "1h", "--keep", "3")
+    before = node.job(job)["series"]
+    ballast = fill_up(os.path.join(node.state, "jobs"))
+    for every in ("2h", "0"):
+        node.cli_fails("checkpoint", job, "--every", every, "--keep", "1",
+                       code="DISK_FULL")
+        expect_equal(node.job(job)["series"], before, "the series")
+    os.unlink(ballast)
+    node.kill()
+    node.start()
+    expect_equal(node.job(job)["series"], before, "the series after a restart")
+    node.cli("stop", job)
+    test.check_idle(node)
+
+
+def periodic_changed(test):
+    """What is kept is what is asked for when a checkpoint is done, not when it
+    began."""
+    switch, held = test.path("hold"), test.path("held")
+    criu = criu_script(
+        test, f"if [ \"$1\" = swrk ]; then\n  [ -e {switch} ] && : > {held}\n"
+        f"  while [ -e {switch} ]; do sleep 0.02; done\nfi\n")
+    node, program, undisturbed = prepare(
+        test, "symbols", 4, keep_jobs=True, options={"criu.path": criu})
+    job = start(node, program, undisturbed, 0.02, times=50)
+    first = checkpoint(node, job, "--tag", "mine")["image"]
+    open(switch, "w").close()
+    node.cli("checkpoint", job, "--every", "100ms", "--keep", "1")
+    # Of the series: one, and the next, at which CRIU is held.
+    os.unlink(switch)
+    wait_until(lambda: len(node.images()) >= 2, "an image of the series")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(held)
+    open(switch, "w").close()
+    wait_until(lambda: os.path.exists(held), "a checkpoint that is held")
+    kept = set(node.images()) - {first}
+    expect_equal(len(kept), 1, "images kept")
+    node.cli("checkpoint", job, "--every", "1h", "--keep", "9")
+    os.unlink(switch)
+    wait_until(lambda: node.job(job)["series"]["last_image"] not in kept,
+               "the held checkpoint")
+    wait_until(lambda: node.state_of(job) == "running", "its end")
+    expect(kept < set(node.images()), f"{kept} is not among {node.images()}")
+    node.cli("checkpoint", job, "--every", "0")
+    node.cli("stop", job)
+    for image in node.images():
+        node.cli("images", "rm", image)
+    test.check_idle(node)
+
+
 def trace(test):
     """A trace has the phases, one after the other, and each session's steps."""
     node, program, undisturbed = prepare(test)
@@ -284,7 +341,8 @@ def check_trace(path, total_ms):
 
 TESTS = {f.__name__: f for f in (
     show, diff_and_gc, export_import, import_is_not_for_all,
-    export_interrupted, periodic, periodic_refused, trace)}
+    export_interrupted, periodic, periodic_refused,
+    periodic_not_written, periodic_changed, trace)}
 
 if __name__ == "__main__":
     main(TESTS)

@@ -65,6 +65,8 @@ ALLOWED = [
      "processor time used in an interval"),
     ("tests/pos/runner/session_watch_test.cc", "SleepNs(",
      "processor time used in an interval; time for what must not happen"),
+    ("tests/pos/daemon/runner_pool_test.cc", "SleepNs(",
+     "between looks at processes, with a bound"),
     ("tests/pos/daemon/latest_sender_test.cc", "SleepNs(",
      "inside a poll for a flag"),
     ("tests/pos/job/dump_test.cc", "SleepNs(",
