@@ -213,19 +213,15 @@ void Supervisor::UndoInterrupted(const JobPtr& job, bool held,
               {{"job", job->name()}, {"why", status.ToString()}});
     }
   }
+  std::vector<JobSession> away;
   for (const JobSession& session : job->sessions()) {
-    if (session.ready || r.end_after_checkpoint) continue;
-    status = WriteVerdict(job, session, r.epoch);
-    if (!status.ok()) {
-      POS_LOG(kError, "a session could not be resumed",
-              {{"job", job->name()}, {"why", status.ToString()}});
-    }
+    if (!session.ready && !r.end_after_checkpoint) away.push_back(session);
   }
   // Their clients may wait for a word: they come, and are told.
   for (const JobSession& session : lost) {
-    if (session.record.verdict_address == 0) continue;
-    WriteVerdict(job, session, r.epoch).IgnoreError();
+    if (session.record.verdict_address != 0) away.push_back(session);
   }
+  CallBack(job, away, r.epoch).status.IgnoreError();
   job->Update([](JobRecord* j) {
     if (j->alive()) j->state = "running";
     j->end_after_checkpoint = false;
@@ -252,6 +248,9 @@ std::vector<JobSession> Supervisor::RecoverSessions(
       session.loading = it->state.loading();
       session.ready = it->state.phase() == runner::State::SERVING ||
                       it->state.phase() == runner::State::QUIESCED;
+      if (it->state.phase() == runner::State::QUIESCED) {
+        job->NoteLeaving(entry.session, record.epoch);
+      }
       if (it->state.verdict_address() != 0) {
         session.record.verdict_address = it->state.verdict_address();
         session.record.client_ns_pid = it->state.client_ns_pid();
