@@ -26,6 +26,13 @@ if(POS_SANITIZE)
                           $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
   target_link_options(pos_options INTERFACE -fsanitize=${POS_SANITIZE})
 endif()
+if(POS_FUZZ)
+  # Counters that show a fuzzer where its inputs lead, in all that it may reach.
+  target_compile_options(
+    pos_options
+    INTERFACE $<$<NOT:$<BOOL:$<TARGET_PROPERTY:POS_PLAIN>>>:-fsanitize=fuzzer-no-link>)
+  target_link_options(pos_options INTERFACE -fsanitize=fuzzer-no-link)
+endif()
 
 find_program(POS_CCACHE ccache)
 if(POS_CCACHE)

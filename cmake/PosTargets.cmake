@@ -61,57 +61,6 @@ function(pos_test name)
                        PROPERTIES TIMEOUT ${A_TIMEOUT} LABELS "unit;${A_LABELS}")
 endfunction()
 
-# pos_instrumented(LIBRARY): LIBRARY_fuzz, the same sources with sanitizers and
-# with the counters that show a fuzzer where its inputs lead; so for every
-# library of the project below it.
-function(pos_instrumented library)
-  if(TARGET ${library}_fuzz)
-    return()
-  endif()
-  get_target_property(_sources ${library} SOURCES)
-  get_target_property(_dir ${library} SOURCE_DIR)
-  get_target_property(_links ${library} LINK_LIBRARIES)
-  get_target_property(_definitions ${library} COMPILE_DEFINITIONS)
-  set(_files)
-  foreach(_source ${_sources})
-    if(NOT _source MATCHES "^(/|\\$<)")
-      set(_source ${_dir}/${_source})
-      get_property(_own SOURCE ${_source} DIRECTORY ${_dir}
-                   PROPERTY COMPILE_DEFINITIONS)
-      set_source_files_properties(${_source} PROPERTIES COMPILE_DEFINITIONS
-                                                        "${_own}")
-    endif()
-    list(APPEND _files ${_source})
-  endforeach()
-  set(_deps)
-  foreach(_link ${_links})
-    set(_ours FALSE)
-    if(TARGET ${_link})
-      get_target_property(_imported ${_link} IMPORTED)
-      get_target_property(_type ${_link} TYPE)
-      if(NOT _imported AND _type STREQUAL "STATIC_LIBRARY")
-        set(_ours TRUE)
-      endif()
-    endif()
-    if(_ours)
-      pos_instrumented(${_link})
-      list(APPEND _deps ${_link}_fuzz)
-    else()
-      list(APPEND _deps ${_link})
-    endif()
-  endforeach()
-  add_library(${library}_fuzz STATIC ${_files})
-  target_link_libraries(${library}_fuzz PUBLIC ${_deps})
-  if(_definitions)
-    target_compile_definitions(${library}_fuzz PRIVATE ${_definitions})
-  endif()
-  target_compile_options(
-    ${library}_fuzz
-    PRIVATE -O1 -fno-omit-frame-pointer
-            -fsanitize=fuzzer-no-link,address,undefined
-            -fno-sanitize-recover=all)
-endfunction()
-
 # pos_fuzzer(NAME SRCS ... DEPS ... CORPUS dir [DICT file])
 # A libFuzzer program and the test NAME_run, which lets it search for
 # POS_FUZZ_SECONDS from the corpus. What it finds is kept below fuzz/.
@@ -124,11 +73,6 @@ function(pos_fuzzer name)
   if(NOT POS_FUZZ)
     return()
   endif()
-  set(_deps)
-  foreach(_dep ${A_DEPS})
-    pos_instrumented(${_dep})
-    list(APPEND _deps ${_dep}_fuzz)
-  endforeach()
   set(_options -rss_limit_mb=3000 -timeout=10)
   if(A_DICT)
     list(APPEND _options -dict=${CMAKE_CURRENT_SOURCE_DIR}/${A_DICT})
@@ -137,12 +81,8 @@ function(pos_fuzzer name)
   file(GLOB _seeds CONFIGURE_DEPENDS ${_corpus}/*)
   foreach(_program ${name} ${name}_planted)
     add_executable(${_program} ${A_SRCS})
-    target_link_libraries(${_program} PRIVATE pos_options ${_deps})
-    target_compile_options(
-      ${_program} PRIVATE -fsanitize=fuzzer,address,undefined
-                          -fno-sanitize-recover=all)
-    target_link_options(${_program} PRIVATE
-                        -fsanitize=fuzzer,address,undefined)
+    target_link_libraries(${_program} PRIVATE pos_options ${A_DEPS})
+    target_link_options(${_program} PRIVATE -fsanitize=fuzzer)
     set_target_properties(${_program} PROPERTIES RUNTIME_OUTPUT_DIRECTORY
                                                  ${CMAKE_BINARY_DIR}/fuzz)
     add_dependencies(pos_tests ${_program})

@@ -5,8 +5,9 @@
 
 #include "ckpt/pack/io_queue.h"
 #include "pos/base/clock.h"
+#include "pos/base/sanitizers.h"
 
-#if defined(__SANITIZE_THREAD__)
+#if defined(POS_THREAD_SANITIZER)
 #include <sanitizer/tsan_interface.h>
 #endif
 
@@ -15,7 +16,7 @@ namespace {
 
 // liburing maps and unmaps rings without libc, so ThreadSanitizer does not see
 // that a ring at the address of an earlier one comes after it. These say so.
-#if defined(__SANITIZE_THREAD__)
+#if defined(POS_THREAD_SANITIZER)
 char g_rings;
 void BeforeRing() { __tsan_acquire(&g_rings); }
 void AfterRing() { __tsan_release(&g_rings); }

@@ -3,15 +3,19 @@
 //
 // The input is read twice: as it is, and with checksums and end record made
 // right, since otherwise nearly every input would stop at a checksum.
+#include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "accepted.h"
@@ -49,13 +53,27 @@ class BytesSink final : public ByteSink {
   Bytes out;
 };
 
+// In memory: a disk's fsync would be most of the time. What a run that crashed
+// has left goes with the next one.
+constexpr std::string_view kDirectory = "/dev/shm/pos-export-fuzz-";
+
+void RemoveLeftOvers() {
+  for (const auto& entry : std::filesystem::directory_iterator("/dev/shm")) {
+    const std::string path = entry.path().string();
+    if (!path.starts_with(kDirectory)) continue;
+    const int pid = std::atoi(path.c_str() + kDirectory.size());
+    if (pid > 0 && ::kill(pid, 0) == 0) continue;
+    RemoveTree(path).IgnoreError();
+  }
+}
+
 // A store for the whole run, in a directory that goes with it.
 class Target {
  public:
   Target() {
-    std::string pattern = "/tmp/pos-fuzz-XXXXXX";
-    if (::mkdtemp(pattern.data()) == nullptr) std::abort();
-    directory_ = pattern;
+    RemoveLeftOvers();
+    directory_ = std::string(kDirectory) + std::to_string(::getpid());
+    if (::mkdir(directory_.c_str(), 0700) != 0) std::abort();
     StoreOptions options;
     options.chunk_bytes = kMinChunkBytes;
     options.close_wait_ms = 0;

@@ -9,16 +9,13 @@
 #include <string>
 #include <vector>
 
+#include "pos/base/sanitizers.h"
 #include "tests/ckpt/engine/disturber.h"
 
 namespace pos {
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr std::uint64_t kStride = 7;
-#else
-constexpr std::uint64_t kStride = 1;
-#endif
+constexpr std::uint64_t kStride = kSanitized ? 7 : 1;
 
 cuda::FillArgs Fill(std::uint64_t stream, std::uint64_t dst,
                     std::uint64_t bytes, std::uint32_t value) {

@@ -165,8 +165,9 @@ TEST(AllZero, FindsOneByteAnywhere) {
 TEST(Digest, BlocksMayBeDigestedElsewhere) {
   constexpr std::uint64_t kSeed = 99;
   const DigestKey key(kSeed);
-  for (const std::size_t size :
-       {0, 1, 4096, 4097, 100000, 1 << 20, (1 << 20) + 1, (3 << 20) + 77}) {
+  constexpr std::size_t kMany = 1 << 20;
+  for (const std::size_t size : std::initializer_list<std::size_t>{
+           0, 1, 4096, 4097, 100000, kMany, kMany + 1, 3 * kMany + 77}) {
     const Bytes data = Pattern(size);
     Bytes blocks;
     for (std::size_t at = 0; at < size; at += 4096) {

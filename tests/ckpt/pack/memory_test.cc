@@ -4,6 +4,7 @@
 #include <fstream>
 
 #include "ckpt/pack/chunk_map.h"
+#include "pos/base/sanitizers.h"
 #include "tests/ckpt/pack/session_fixture.h"
 
 namespace pos::ckpt {
@@ -22,13 +23,6 @@ std::uint64_t StatusBytes(const std::string& field) {
   ADD_FAILURE() << "no " << field;
   return 0;
 }
-
-// Sanitizers keep freed memory and shadow what is used.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kSanitized = true;
-#else
-constexpr bool kSanitized = false;
-#endif
 
 // How far resident memory has risen above where it was at construction.
 class PeakMemory {

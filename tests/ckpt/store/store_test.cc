@@ -273,16 +273,17 @@ TEST_F(StoreTest, GcEndsSoonWhenItIsCancelledAndTheNextOneFindsTheRest) {
   for (after = 0; !whole; ++after) {
     ASSERT_LT(after, 100);
     // A pack that nobody needs, one in which half is dead, one that is alive.
-    const Bytes memory = Noise(8 * kTestChunk, after + 1);
+    const auto seed = static_cast<std::uint64_t>(after);
+    const Bytes memory = Noise(8 * kTestChunk, seed + 1);
     const auto first = Checkpoint(store_.get(), memory);
     ASSERT_TRUE(first.ok()) << first.status().ToString();
     Bytes half = memory;
-    const Bytes other = Noise(4 * kTestChunk, after + 1000);
+    const Bytes other = Noise(4 * kTestChunk, seed + 1000);
     std::copy(other.begin(), other.end(), half.begin());
     const auto second = Checkpoint(store_.get(), half);
     ASSERT_TRUE(second.ok()) << second.status().ToString();
     const auto unused =
-        Checkpoint(store_.get(), Noise(8 * kTestChunk, after + 2000));
+        Checkpoint(store_.get(), Noise(8 * kTestChunk, seed + 2000));
     ASSERT_TRUE(unused.ok()) << unused.status().ToString();
     ASSERT_TRUE(store_->Remove(*first).ok());
     ASSERT_TRUE(store_->Remove(*unused).ok());

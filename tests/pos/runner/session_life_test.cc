@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "pos/base/sanitizers.h"
 #include "tests/support/manual_device.h"
 #include "tests/support/resources.h"
 #include "tests/support/session_client.h"
@@ -18,12 +19,6 @@
 
 namespace pos {
 namespace {
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kSanitized = true;
-#else
-constexpr bool kSanitized = false;
-#endif
 
 std::vector<std::byte> Pattern(std::size_t bytes, std::uint64_t seed) {
   std::vector<std::byte> out(bytes);
