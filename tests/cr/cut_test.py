@@ -99,7 +99,7 @@ def runner_hangs(test):
     it first does what it was asked and then what it was told since: the job
     runs on."""
     node, program, undisturbed = prepare(test, "vector_add", iterations=20)
-    job = start(node, program, undisturbed, 0.1, times=20)
+    job = start(node, program, undisturbed, 0.1, times=100)
     runner = busy_runner(node, job)
     send_signal(runner, signal.SIGSTOP)
     began = time.monotonic()
@@ -107,7 +107,7 @@ def runner_hangs(test):
                    timeout_s=90)
     expect(time.monotonic() - began < 60, "it was tried again and again")
     send_signal(runner, signal.SIGCONT)
-    expect_done(node, job, 20 * undisturbed.iterations)
+    expect_done(node, job, 100 * undisturbed.iterations)
     test.check_idle(node)
 
 
@@ -123,10 +123,10 @@ def detach_unanswered(test):
     node, program, undisturbed = prepare(
         test, "vector_add", iterations=20,
         options={"quiesce.detach_ms": "1ms"}, posd_environment=faulty(detach="slow"))
-    job = start(node, program, undisturbed, 0.1, times=20)
+    job = start(node, program, undisturbed, 0.1, times=100)
     node.cli_fails("checkpoint", "--mode", "stop", job, code="TIMEOUT",
                    timeout_s=90)
-    expect_done(node, job, 20 * undisturbed.iterations)
+    expect_done(node, job, 100 * undisturbed.iterations)
     test.check_idle(node)
 
 

@@ -92,9 +92,11 @@ class TestRunner {
       return;
     }
     if (request.kind == wire::AttachKind::kResume) {
+      {
+        MutexLock lock(&mu_);
+        tokens_.push_back(request.token[0]);
+      }
       ClientLink::Refuse(std::move(socket), wire::AttachStatus::kGone, "ended");
-      MutexLock lock(&mu_);
-      tokens_.push_back(request.token[0]);
       return;
     }
     SimSession session(0, number % 64);
