@@ -43,7 +43,7 @@ def told_at_the_second_try(test):
     called back all the same, and that one is when it can; after a checkpoint,
     after one that failed, after a restore."""
     node, program, undisturbed = prepare(
-        test, "workers", 1.2, posd_environment=faulty(pokes=1))
+        test, "workers", 2.5, posd_environment=faulty(pokes=1))
     job, image = start_and_checkpoint(node, program, undisturbed)
     node.finish_job(job, undisturbed.output)
     restored = node.cli("restore", image)["job"]
