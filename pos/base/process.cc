@@ -7,7 +7,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <sstream>
+#include <system_error>
 
 #include "pos/base/clock.h"
 #include "pos/base/files.h"
@@ -86,6 +88,23 @@ Result<pid_t> InnermostPid(pid_t pid) {
   for (pid_t p = 0; line >> p;) inner = p;
   if (inner <= 0) return Internal("empty NSpid in /proc status");
   return inner;
+}
+
+Result<pid_t> FindProcess(std::uint64_t pid_namespace, pid_t inner) {
+  POS_ASSIGN_OR_RETURN(const std::vector<std::string> names,
+                       ListDirectory("/proc"));
+  for (const std::string& name : names) {
+    pid_t pid = 0;
+    const char* const end = name.data() + name.size();
+    const auto [rest, error] = std::from_chars(name.data(), end, pid);
+    if (error != std::errc() || rest != end) continue;
+    const Result<std::uint64_t> space = NamespaceInode(pid, "pid");
+    if (!space.ok() || *space != pid_namespace) continue;
+    const Result<pid_t> inside = InnermostPid(pid);
+    if (inside.ok() && *inside == inner) return pid;
+  }
+  return NoSuch("no process has the number " + std::to_string(inner) +
+                " in its pid namespace");
 }
 
 Result<std::vector<pid_t>> ChildrenOf(pid_t pid) {

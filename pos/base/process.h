@@ -30,7 +30,12 @@ Result<char> ProcessState(pid_t pid);
 Result<std::uint64_t> NamespaceInode(pid_t pid, const std::string& name);
 // The pid of `pid` (as seen here) inside its innermost pid namespace.
 Result<pid_t> InnermostPid(pid_t pid);
-// Direct children, as /proc/PID/task/TID/children lists them.
+// The process that is `inner` in the pid namespace of that inode: its pid as
+// seen here, kNoSuch when there is none. Exact: one that lives all the while is
+// found, whatever else begins, ends or gets another parent. Reads all of /proc.
+Result<pid_t> FindProcess(std::uint64_t pid_namespace, pid_t inner);
+// Direct children, as /proc/PID/task/TID/children lists them. Not exact while
+// they begin and end: the list may then leave out some that live (proc(5)).
 Result<std::vector<pid_t>> ChildrenOf(pid_t pid);
 // Letters, digits, ".", "_" and "-", 1 to 64 of them, no leading "." or "-":
 // fit for a directory of that name.

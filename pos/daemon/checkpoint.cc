@@ -15,6 +15,29 @@ namespace {
 constexpr std::chrono::milliseconds kDumpPoll(10);
 constexpr std::chrono::milliseconds kCancelPoll(20);
 
+// Whether a client can do its part.
+Status CheckClient(pid_t pid) {
+  const Result<char> state = ProcessState(pid);
+  const std::string process = "process " + std::to_string(pid) + " of the job";
+  // It could neither close its gate nor detach, and the others would stand
+  // still for as long as that is waited for.
+  if (state.ok() && *state == 'T') {
+    return Busy(process + " is stopped (SIGSTOP, ^Z)",
+                "continue it (SIGCONT, fg) and try again");
+  }
+  if (!state.ok() || *state != 'Z') return {};
+  const Result<UniqueFd> handle = OpenPidFd(pid);
+  if (!handle.ok() || PidFdEnded(handle->get())) {
+    return NotReady(process + " is just ending", "try again");
+  }
+  // Nothing can be written into a process by that thread's number, and CRIU
+  // saves none without it.
+  return Incompatible(
+      "the main thread of " + process + " has ended while others run",
+      "a program can be checkpointed while its main thread "
+      "lives: let it wait for the others (pthread_join)");
+}
+
 }  // namespace
 
 CheckpointRun::CheckpointRun(Supervisor* supervisor, std::shared_ptr<Job> job,
@@ -208,14 +231,7 @@ Status CheckpointRun::TakeMembers() {
       return NotReady("a process of the job is just being attached",
                       "try again");
     }
-    // It could neither close its gate nor detach, and the others would stand
-    // still for as long as that is waited for.
-    const Result<char> state = ProcessState(session.record.client_pid);
-    if (state.ok() && *state == 'T') {
-      return Busy("process " + std::to_string(session.record.client_pid) +
-                      " of the job is stopped (SIGSTOP, ^Z)",
-                  "continue it (SIGCONT, fg) and try again");
-    }
+    POS_RETURN_IF_ERROR(CheckClient(session.record.client_pid));
     Member member;
     member.session = session;
     members_.push_back(std::move(member));
@@ -261,20 +277,20 @@ void CheckpointRun::Undo() {
     dump_given_up_->store(true);
     dump_.wait();
   }
+  std::vector<JobSession> away;
   for (Member& member : members_) {
-    Status status;
-    if (member.detached) {
-      status = supervisor_->WriteVerdict(job_, member.session, epoch_);
-    } else if (member.is_quiesced) {
-      runner::ToRunner request;
-      request.mutable_resume()->set_epoch(epoch_);
-      status = CallRunner(&member, request, {}, kRunnerMs);
-    }
+    if (member.detached) away.push_back(member.session);
+    if (member.detached || !member.is_quiesced) continue;
+    // If its runner has ended, see Supervisor::OnRunnerGone.
+    runner::ToRunner request;
+    request.mutable_resume()->set_epoch(epoch_);
+    const Status status = CallRunner(&member, request, {}, kRunnerMs);
     if (!status.ok()) {
       POS_LOG(kError, "a session could not be resumed",
               {{"job", job_->name()}, {"why", status.ToString()}});
     }
   }
+  supervisor_->CallBack(job_, away, epoch_).status.IgnoreError();
   if (draft_ != nullptr) draft_->Abort();
   draft_.reset();
 }

@@ -56,6 +56,7 @@ class CheckpointRun {
     ckpt::SessionFiles files;
     runner::Quiesced quiesced;
     bool is_quiesced = false;
+    bool unanswered = false;  // whether it is quiesced is not known
     bool detached = false;
     bool saving = false;
     runner::Saved saved;  // as far as is known

@@ -32,20 +32,26 @@ Status CheckpointRun::QuiesceOnce(std::uint32_t number) {
       std::max(plan.drain_ms, plan.DrainMs(number)) + watch_ms + kRunnerMs;
   const Status status = ForEach([&](Member* member) {
     runner::FromRunner reply;
-    POS_RETURN_IF_ERROR(CallRunner(member, request, {}, limit_ms, &reply));
-    member->quiesced = reply.quiesced();
-    member->is_quiesced = true;
-    return Status();
+    const Deadline limit = Deadline::AfterMs(limit_ms);
+    Status one = CallRunner(member, request, {}, limit_ms, &reply);
+    member->is_quiesced = one.ok();
+    // Its runner may say so, too, but in less time.
+    member->unanswered = one.code() == Code::kTimeout && limit.Passed();
+    if (one.ok()) member->quiesced = reply.quiesced();
+    return one;
   });
   ++attempts_;
   if (status.ok()) return {};
   // All or none: who is at rest runs on, so that what the others wait for can
   // come.
   for (Member& member : members_) {
-    if (!member.is_quiesced) continue;
+    if (!member.is_quiesced && !member.unanswered) continue;
     runner::ToRunner resume;
     resume.mutable_resume()->set_epoch(epoch_);
-    CallRunner(&member, resume, {}, kRunnerMs).IgnoreError();
+    // A runner reads it once it has done what it did not answer yet. That has
+    // been waited for long enough.
+    CallRunner(&member, resume, {}, member.unanswered ? 0 : kRunnerMs)
+        .IgnoreError();
     member.is_quiesced = false;
   }
   // While it was watched, it ran.
@@ -70,7 +76,11 @@ Status CheckpointRun::Quiesce() {
     POS_RETURN_IF_ERROR(Report("quiesce"));
     status = QuiesceOnce(i);
     if (status.ok()) break;
-    if (status.code() != Code::kTimeout && status.code() != Code::kBusy) {
+    const bool hangs =
+        std::any_of(members_.begin(), members_.end(),
+                    [](const Member& member) { return member.unanswered; });
+    if (hangs ||
+        (status.code() != Code::kTimeout && status.code() != Code::kBusy)) {
       return status;
     }
     POS_RETURN_IF_ERROR(Pause(plan.PauseMs(i, members_.size())));
@@ -93,10 +103,16 @@ Status CheckpointRun::Detach() {
   request.mutable_detach()->set_timeout_ms(
       static_cast<std::uint32_t>(tunables_.detach_ms));
   return ForEach([&](Member* member) {
-    POS_RETURN_IF_ERROR(
-        CallRunner(member, request, {}, tunables_.detach_ms + kRunnerMs));
-    member->detached = true;
-    return Status();
+    const std::uint64_t session = member->session.record.session;
+    // Should its runner end now: the client may have the request already, or
+    // reads it later.
+    job_->NoteLeaving(session, epoch_);
+    Status one =
+        CallRunner(member, request, {}, tunables_.detach_ms + kRunnerMs);
+    member->detached = one.ok();
+    // It is away, which is the checkpoint's own matter; or it has stayed.
+    if (one.ok() || one.code() == Code::kBusy) job_->TakeLeaving(session);
+    return one;
   });
 }
 

@@ -327,6 +327,18 @@ void Job::NoteReturn(std::uint64_t session, std::uint64_t at_ns) {
   changed_.NotifyAll();
 }
 
+void Job::NoteLeaving(std::uint64_t session, std::uint32_t epoch) {
+  MutexLock lock(&mu_);
+  leaving_[session] = epoch;
+}
+
+std::optional<std::uint32_t> Job::TakeLeaving(std::uint64_t session) {
+  MutexLock lock(&mu_);
+  const auto found = leaving_.extract(session);
+  if (found.empty()) return std::nullopt;
+  return found.mapped();
+}
+
 Job::Returns Job::WaitReturned(std::size_t count, const Deadline& until) {
   WaitUntil(
       [&]() POS_NO_THREAD_SAFETY {

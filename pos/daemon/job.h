@@ -120,6 +120,15 @@ class Job {
   void ForgetReturns() POS_EXCLUDES(mu_);
   void NoteReturn(std::uint64_t session, std::uint64_t at_ns) POS_EXCLUDES(mu_);
 
+  // A client that was asked to detach waits for a verdict, or will, until it is
+  // known to be back or to have stayed. If its runner ends before that,
+  // somebody has to write one. In memory alone: a later posd asks the runners.
+  void NoteLeaving(std::uint64_t session, std::uint32_t epoch)
+      POS_EXCLUDES(mu_);
+  // Forgets it; its epoch, if it was noted.
+  std::optional<std::uint32_t> TakeLeaving(std::uint64_t session)
+      POS_EXCLUDES(mu_);
+
   // What its checkpoints have shown so far, under this posd.
   struct CopyHistory {
     bool unforeseen = false;  // it writes what its calls do not name
@@ -188,6 +197,8 @@ class Job {
   bool restore_held_ POS_GUARDED_BY(mu_) = false;
   std::uint64_t restore_us_ POS_GUARDED_BY(mu_) = 0;
   Returns returns_ POS_GUARDED_BY(mu_);
+  // Epochs, by session.
+  std::map<std::uint64_t, std::uint32_t> leaving_ POS_GUARDED_BY(mu_);
   std::uint64_t loaded_ns_ POS_GUARDED_BY(mu_) = 0;
   Status load_error_ POS_GUARDED_BY(mu_);
 };

@@ -36,6 +36,12 @@ void TakeState(const runner::State& state, JobSession* session) {
   }
 }
 
+// See Job::NoteLeaving.
+void NoteIfLeaving(Job* job, const runner::State& state, std::uint32_t epoch) {
+  if (state.phase() != runner::State::QUIESCED) return;
+  job->NoteLeaving(state.session(), epoch);
+}
+
 }  // namespace
 
 void Supervisor::Recover() {
@@ -112,6 +118,7 @@ void Supervisor::OnRunnerAnswered(const std::shared_ptr<Runner>& runner,
     return;
   }
   job->UpdateSession(number, [&](JobSession* s) { TakeState(state, s); });
+  NoteIfLeaving(job.get(), state, job->record().epoch);
   // It may be done meanwhile, and have said so before this was noted.
   LoadProgress progress;
   PollLoading(job, &progress);
@@ -301,11 +308,12 @@ void Supervisor::UndoInterrupted(const JobPtr& job, bool held,
               {{"job", job->name()}, {"why", status.ToString()}});
     }
   }
+  std::vector<JobSession> away;
   // Their clients may wait for a word: they come, and are told.
   for (const JobSession& session : lost) {
-    if (session.record.verdict_address == 0) continue;
-    WriteVerdict(job, session, r.epoch).IgnoreError();
+    if (session.record.verdict_address != 0) away.push_back(session);
   }
+  CallBack(job, away, r.epoch).status.IgnoreError();
   if (!ResumeSessions(job, r)) return;
   job->Update([](JobRecord* j) {
     if (j->alive()) j->state = "running";
@@ -317,6 +325,7 @@ bool Supervisor::ResumeSessions(const JobPtr& job, const JobRecord& record) {
   std::vector<JobSession> waiting = job->sessions();
   for (;;) {
     const std::vector<JobSession> now = job->sessions();
+    std::vector<JobSession> away;
     std::erase_if(waiting, [&](const JobSession& session) {
       const auto it =
           std::find_if(now.begin(), now.end(), [&](const JobSession& s) {
@@ -327,14 +336,10 @@ bool Supervisor::ResumeSessions(const JobPtr& job, const JobRecord& record) {
       if (record.end_after_checkpoint || (!lost && it->ready)) return true;
       if (lost && session.record.verdict_address == 0) return true;
       // Whose runner has ended is told so when it comes.
-      const Status status =
-          WriteVerdict(job, lost ? session : *it, record.epoch);
-      if (!status.ok() && !lost) {
-        POS_LOG(kError, "a session could not be resumed",
-                {{"job", job->name()}, {"why", status.ToString()}});
-      }
+      away.push_back(lost ? session : *it);
       return true;
     });
+    CallBack(job, away, record.epoch).status.IgnoreError();
     if (waiting.empty() || !job->record().alive()) return true;
     if (leaving_soon_.load()) return false;
     job->WaitAnswered(Deadline::AfterMs(kAnswerSliceMs),
@@ -358,6 +363,7 @@ std::vector<JobSession> Supervisor::RecoverSessions(
       session.runner = it->runner;
       if (it->state) {
         TakeState(*it->state, &session);
+        NoteIfLeaving(job.get(), *it->state, record.epoch);
       } else {
         session.silent = true;
       }

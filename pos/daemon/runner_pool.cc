@@ -47,10 +47,6 @@ Result<RunnerPeer::Message> Runner::Call(const runner::ToRunner& request,
   return reply;
 }
 
-void Runner::Kill() {
-  if (pid_ > 0 && !peer_->closed()) ::kill(pid_, SIGKILL);
-}
-
 RunnerPool::~RunnerPool() { Close(); }
 
 std::string RunnerPool::SocketPath(const std::string& name) const {

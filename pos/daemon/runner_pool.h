@@ -48,9 +48,9 @@ class Runner {
   [[nodiscard]] const std::string& name() const { return name_; }
   // Node ordinals, in the order in which its session sees them.
   [[nodiscard]] const std::vector<int>& devices() const { return devices_; }
-  [[nodiscard]] pid_t pid() const { return pid_; }
   // Ends it whatever it does; what it was asked is answered with kClosed soon.
-  void Kill();
+  // No effect on one that has ended.
+  void Kill() const;
   // Whether its process, or the connection to it, has ended.
   [[nodiscard]] bool gone() const { return peer_->closed(); }
 
@@ -62,8 +62,6 @@ class Runner {
 
  private:
   friend class RunnerPool;
-  // No effect on one that has ended.
-  void Kill() const;
 
   const std::string name_;
   const std::vector<int> devices_;

@@ -244,6 +244,15 @@ class Supervisor : public ControlApi {
   // Tells a detached client to come back: a fresh token, written into it.
   Status WriteVerdict(const JobPtr& job, const JobSession& session,
                       std::uint32_t epoch);
+  // The same for several, and again for those whom it did not reach, for some
+  // seconds, unless they have ended. Those that it reached, which lie in
+  // `sessions`, and why it did not reach another (logged, too).
+  struct Called {
+    std::vector<const JobSession*> told;
+    Status status;
+  };
+  Called CallBack(const JobPtr& job, std::span<const JobSession> sessions,
+                  std::uint32_t epoch);
   // The same for one that left for a checkpoint that was given up meanwhile.
   void AnswerLate(const JobPtr& job, const JobSession& session,
                   std::uint32_t epoch);
@@ -256,8 +265,9 @@ class Supervisor : public ControlApi {
   // has ended. The sessions of those that have ended stay.
   Status BringBack(const JobPtr& job, std::span<const JobSession> sessions,
                    std::uint32_t epoch, ReturnTimes* times);
-  // Whether the job has a living process of that pid, as the job sees it.
-  static bool ProcessRuns(const JobPtr& job, pid_t ns_pid);
+  // Whether the session's process lives. True as well where that cannot be
+  // found out.
+  static bool ProcessRuns(const JobPtr& job, const SessionRecordEntry& session);
   void EndSession(const JobPtr& job, std::uint64_t number);
   // A runner that was busy with a checkpoint when its client ended stayed.
   void EndSessionsWithoutProcess(const JobPtr& job);

@@ -284,6 +284,18 @@ std::optional<std::pair<Supervisor::JobPtr, JobSession>> Supervisor::SessionOf(
 
 void Supervisor::OnRunnerEvent(const std::shared_ptr<Runner>& runner,
                                const runner::Event& event) {
+  switch (event.what()) {
+    case runner::Event::READY:
+    case runner::Event::RESUMED:
+    case runner::Event::CLIENT_GONE:
+      // At once: the runner's own end must find it forgotten.
+      if (const auto found = SessionOf(runner.get())) {
+        found->first->TakeLeaving(found->second.record.session);
+      }
+      break;
+    default:
+      break;
+  }
   // What follows may write the journal: not on the event loop.
   events_->Post([this, runner, event] {
     const auto found = SessionOf(runner.get());
@@ -333,10 +345,16 @@ void Supervisor::OnRunnerGone(const std::shared_ptr<Runner>& runner) {
   events_->Post([this, runner] {
     const auto found = SessionOf(runner.get());
     if (!found) return;
-    const auto removed =
-        found->first->RemoveSession(found->second.record.session);
+    const auto& [job, session] = *found;
+    // A client that left for a checkpoint comes, and is told that the session
+    // has ended. Before it is off the record: a posd that is started after a
+    // crash here does the same.
+    if (const auto epoch = job->TakeLeaving(session.record.session)) {
+      CallBack(job, {&session, 1}, *epoch).status.IgnoreError();
+    }
+    const auto removed = job->RemoveSession(session.record.session);
     if (removed) RemoveFile(removed->record.host_file).IgnoreError();
-    DropPinIfLoaded(found->first);
+    DropPinIfLoaded(job);
   });
 }
 

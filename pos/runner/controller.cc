@@ -238,6 +238,9 @@ void Controller::OnClientEvent(ClientLink::Event event) {
 }
 
 Status Controller::HandleResume(const runner::Resume&) {
+  // Detached, but posd did not wait for the answer: it is to call the client
+  // back, as after a late detach.
+  if (phase_ == runner::State::DETACHED) detach_late_ = true;
   if (detach_late_) {
     resume_late_ = true;
     if (phase_ == runner::State::DETACHED) OnLateAnswer();

@@ -137,6 +137,7 @@ class Client {
   void OnBell();  // some replies or leases are there
   void OnGate(std::uint32_t epoch);
   bool OnDetach(std::uint32_t epoch);
+  [[nodiscard]] bool VerdictCame();
   void WaitForVerdict();
   void Rejoin();
   void Lose(const char* why);
@@ -165,7 +166,8 @@ class Client {
   UniqueFd bell_;
   UniqueFd host_file_;
   std::string attach_path_;
-  wire::Verdict verdict_;
+  wire::Verdict verdict_;         // written from outside, too
+  std::uint32_t left_epoch_ = 0;  // of the latest detach
   std::uint32_t attach_count_ = 0;
   // Answers that had come before a detach and were not fetched yet.
   struct Answer {

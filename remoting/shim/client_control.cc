@@ -422,23 +422,34 @@ bool Client::OnDetach(std::uint32_t epoch) {
   SaveAnswers();
   slots_before_ = ring_.slot_count();
   leases_.Save(&ring_);
-  verdict_ = {};
+  // The verdict stays as it is: if the runner ends while this is under way, it
+  // may have been written already (see VerdictCame).
+  left_epoch_ = epoch;
   ring_.Unmap();
   bell_.Reset();
   host_file_.Reset();
-  SendRecord(wire::SessionRecordType::kDetached, epoch, 0, 0);
+  const bool said = SendRecord(wire::SessionRecordType::kDetached, epoch, 0, 0);
   // The end of the connection is what tells the runner that all is gone.
   socket_.Reset();
-  return true;
+  if (!said) Lose("the runner of this session ended");
+  return said;
+}
+
+// Whether the verdict is for this absence. One that was written twice can come
+// when the client is back already: its token has been used, or its epoch is
+// that of an earlier absence. Epoch 0 is a restore's, which counts anew.
+bool Client::VerdictCame() {
+  const std::atomic_ref<std::uint32_t> word(verdict_.word);
+  if (word.load(std::memory_order_acquire) == wire::kVerdictNone) return false;
+  if (verdict_.epoch != 0 && verdict_.epoch < left_epoch_) return false;
+  return std::any_of(verdict_.token.begin(), verdict_.token.end(),
+                     [](std::uint8_t byte) { return byte != 0; });
 }
 
 void Client::WaitForVerdict() {
   // Written from outside, by process_vm_writev, which cannot wake a futex of
   // ours: looked at in short intervals.
-  const std::atomic_ref<std::uint32_t> word(verdict_.word);
-  while (word.load(std::memory_order_acquire) == wire::kVerdictNone) {
-    SleepNs(kVerdictPollNs);
-  }
+  while (!VerdictCame()) SleepNs(kVerdictPollNs);
 }
 
 void Client::Rejoin() {
@@ -470,6 +481,10 @@ void Client::Rejoin() {
     Lose(restored.message().c_str());
     return;
   }
+  // For the next absence. Before READY: nobody asks for one sooner, and a
+  // verdict for it, which may come before the request is read, must stay.
+  std::atomic_ref<std::uint32_t>(verdict_.word)
+      .store(wire::kVerdictNone, std::memory_order_release);
   gate_.ClearOut();
   WakeFinished();
   SendRecord(wire::SessionRecordType::kReady, verdict_.epoch,

@@ -22,12 +22,12 @@ RESTORE_PHASES = ("preflight", "load", "admit")
 RESTORES_S = 300 if LONG else 60
 
 
-def prepare(test, name, target_s=1.5, **kwargs):
+def prepare(test, name, target_s=1.5, iterations=None, **kwargs):
     needs_root()
     node = test.node(**kwargs)
     needs_criu(node)
     program = Program(test, name)
-    return node, program, Undisturbed(node, program, target_s)
+    return node, program, Undisturbed(node, program, target_s, iterations)
 
 
 def processes(name):
@@ -46,11 +46,11 @@ def busy_runner(node, job):
     expect(idle, "no runner")
     # The warm one has no descriptor of the job's host file.
     for pid in idle:
-        try:
-            links = [os.readlink(f"/proc/{pid}/fd/{fd}")
-                     for fd in os.listdir(f"/proc/{pid}/fd")]
-        except OSError:
-            continue
+        links = []
+        with contextlib.suppress(OSError):  # it has ended
+            for fd in os.listdir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(OSError):  # closed meanwhile
+                    links.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
         if any(f"-{job}-" in link for link in links):
             return pid
     raise Failure(f"no runner of {job} among {idle}")
@@ -126,31 +126,40 @@ def client_killed(test):
 
 
 def runner_killed(test):
-    """The session is lost: its program gets an error, at once and for good."""
-    node, program, undisturbed = prepare(test, "vector_add")
-    for i in range(ROUNDS):
-        job = start(node, program, undisturbed, 0.1, times=20)
-        attempt = None
+    """The session is lost: its program gets an error, at once and for good.
+    Killed while nothing goes on, at some instant of a checkpoint, and about
+    when the program is asked to detach."""
+    node, program, undisturbed = prepare(test, "vector_add", iterations=20)
+    for i in range(2 * ROUNDS):
+        job = start(node, program, undisturbed, 0.1, times=500)
         runner = busy_runner(node, job)
-        if i % 2:
-            attempt = node.begin("checkpoint", job)
+        attempt = None
+        if i % 4:
+            attempt = node.begin("checkpoint", job, as_json=False)
+        if i % 4 == 1:
             time.sleep(test.random.random() * 0.2)
+        elif i % 4:
+            attempt.wait_phase(CHECKPOINT_PHASES, "detach")
         send_signal(runner, signal.SIGKILL)
         if attempt is not None:
-            try:
-                node.cli("images", "rm", attempt.result()["image"])
-            except CliError as error:
-                expect(error.code, f"no code: {error}")
-        status = node.wait(job, 30)
-        output = node.output(job)
-        expect_equal(status, 1, "exit status")
-        expect(b"FAIL: " in output and b"cudaError" in output,
-               f"no error of CUDA: {output[-300:]!r}")
+            attempt.status()
+            for image in node.images():
+                node.cli("images", "rm", image)
+        expect_lost(node, job)
     test.check_idle(node)
     for runner in processes("pos-runner"):  # the warm one
         send_signal(runner, signal.SIGKILL)
-    still_works(node, program, undisturbed)
+    still_works(node, program, Undisturbed(node, program))
     test.check_idle(node)
+
+
+def expect_lost(node, job):
+    """The job has ended because its session had."""
+    status = node.wait(job, 30)
+    output = node.output(job)
+    expect_equal(status, 1, "exit status")
+    expect(b"FAIL: " in output and b"cudaError" in output,
+           f"no error of CUDA: {output[-300:]!r}")
 
 
 def detached_late(test):

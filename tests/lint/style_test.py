@@ -26,7 +26,7 @@ LONG = {
     "remoting/shim/api_context.cc": (550, "one function of the driver each"),
     "remoting/shim/api_module.cc": (500, "one function of the driver each"),
     "remoting/shim/client_control.cc":
-        (500, "attach, detach and coming back share the connection's steps"),
+        (550, "attach, detach and coming back share the connection's steps"),
 }
 
 TOPS = ["pos", "remoting", "ckpt", "conf", "eval", "tests", "scripts", "cmake",

@@ -9,15 +9,19 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cstddef>
+#include <cstdint>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "pos/base/mutex.h"
 #include "pos/runner/client_link.h"
 #include "tests/support/sim_session.h"
 
@@ -54,6 +58,20 @@ class TestRunner {
   // runner that dies looks like to its client.
   void Kill(int client) { killed_.store(client); }
 
+  // Has the first client detach, and ends its session with that.
+  enum class Leave {
+    kUnheard,  // nobody is there to hear that it has detached
+    kTold,     // a verdict is in its memory before the request
+    kToldOld,  // the same, but of an earlier detach; the right one follows
+  };
+  void Detach(Leave how) { leave_.store(static_cast<int>(how)); }
+  // First bytes of the tokens with which clients came back, in order. All are
+  // told that their session has ended.
+  [[nodiscard]] std::vector<int> tokens() const {
+    MutexLock lock(&mu_);
+    return tokens_;
+  }
+
  private:
   void Accept() {
     while (!end_.load()) {
@@ -73,6 +91,14 @@ class TestRunner {
     if (::recv(socket.get(), &request, sizeof(request), 0) != sizeof(request)) {
       return;
     }
+    if (request.kind == wire::AttachKind::kResume) {
+      {
+        MutexLock lock(&mu_);
+        tokens_.push_back(request.token[0]);
+      }
+      ClientLink::Refuse(std::move(socket), wire::AttachStatus::kGone, "ended");
+      return;
+    }
     SimSession session(0, number % 64);
     ClientLink link;
     link.SetFileSink([&session](std::uint64_t n, UniqueFd file) {
@@ -88,9 +114,49 @@ class TestRunner {
           link.Read() == ClientLink::Event::kMalformed) {
         break;
       }
+      const int how = leave_.load();
+      if (number == 0 && how >= 0) {
+        DetachFirst(&link, static_cast<Leave>(how));
+        break;
+      }
     }
     session.session().Destroy();
     malformed_.fetch_add(session.session().malformed());
+  }
+
+  void DetachFirst(ClientLink* link, Leave how) {
+    constexpr std::uint32_t kEpoch = 2;
+    if (how == Leave::kUnheard) ::shutdown(link->fd(), SHUT_RD);
+    if (how == Leave::kTold) WriteVerdict(*link, kEpoch);
+    if (how == Leave::kToldOld) WriteVerdict(*link, kEpoch - 1);
+    EXPECT_TRUE(link->Send(wire::SessionRecordType::kDetach, kEpoch).ok());
+    pollfd p{link->fd(), 0, 0};
+    EXPECT_EQ(::poll(&p, 1, 20000), 1);  // until it has closed its end
+    if (how != Leave::kToldOld) return;
+    // It has looked at the old one a few times by then.
+    pollfd comes{listener_.get(), POLLIN, 0};
+    EXPECT_EQ(::poll(&comes, 1, 20), 0) << "it followed the old verdict";
+    WriteVerdict(*link, kEpoch);
+  }
+  // As posd has it written. The token is the epoch, over and over.
+  void WriteVerdict(const ClientLink& link, std::uint32_t epoch) {
+    wire::Verdict verdict;
+    path_.copy(verdict.path.data(), verdict.path.size() - 1);
+    verdict.token.fill(static_cast<std::uint8_t>(epoch));
+    verdict.epoch = epoch;
+    verdict.word = wire::kVerdictResume;
+    constexpr std::size_t kWordAt = offsetof(wire::Verdict, word);
+    auto* const bytes = reinterpret_cast<char*>(&verdict);
+    const auto write = [&](std::size_t at, std::size_t count) {
+      iovec from{bytes + at, count};
+      iovec to{reinterpret_cast<void*>(link.verdict_address() + at),  // NOLINT
+               count};
+      EXPECT_EQ(::process_vm_writev(static_cast<pid_t>(link.client_pid()),
+                                    &from, 1, &to, 1, 0),
+                static_cast<ssize_t>(count));
+    };
+    write(0, kWordAt);
+    write(kWordAt, sizeof(verdict.word));
   }
 
   const std::string path_;
@@ -99,6 +165,9 @@ class TestRunner {
   std::atomic<int> attached_{0};
   std::atomic<int> malformed_{0};
   std::atomic<int> killed_{-1};
+  std::atomic<int> leave_{-1};
+  mutable Mutex mu_;
+  std::vector<int> tokens_ POS_GUARDED_BY(mu_);
   std::vector<std::thread> clients_;
   std::thread acceptor_;
 };

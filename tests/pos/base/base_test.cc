@@ -127,6 +127,16 @@ TEST(Process, KnowsItself) {
   EXPECT_GT(*InnermostPid(::getpid()), 0);
 }
 
+TEST(FindProcess, FindsWhoHasANumberInAPidNamespace) {
+  const Result<std::uint64_t> here = NamespaceInode(::getpid(), "pid");
+  const Result<pid_t> inner = InnermostPid(::getpid());
+  ASSERT_TRUE(here.ok() && inner.ok());
+  EXPECT_EQ(*FindProcess(*here, *inner), ::getpid());
+  EXPECT_EQ(FindProcess(*here + 1, *inner).status().code(), Code::kNoSuch);
+  constexpr pid_t kBeyondAll = 1 << 22;  // PID_MAX_LIMIT
+  EXPECT_EQ(FindProcess(*here, kBeyondAll).status().code(), Code::kNoSuch);
+}
+
 TEST(Process, NamesFitForDirectories) {
   EXPECT_TRUE(IsSafeName("train-7b.v2_x"));
   EXPECT_FALSE(IsSafeName(""));

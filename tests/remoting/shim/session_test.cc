@@ -8,6 +8,7 @@
 
 #include <array>
 #include <string>
+#include <vector>
 
 #include "pos/base/process.h"
 #include "tests/support/test_runner.h"
@@ -86,6 +87,30 @@ TEST_F(ShimSession, CallsFailWhenTheRunnerIsGone) {
   program.AwaitOutput();
   runner_.Kill(0);
   EXPECT_EQ(program.Join(), 0);
+}
+
+TEST_F(ShimSession, CallsFailWhenTheRunnerDoesNotHearThatTheClientDetached) {
+  Program program(runner_, "RunnerGone");
+  program.AwaitOutput();
+  runner_.Detach(TestRunner::Leave::kUnheard);
+  EXPECT_EQ(program.Join(), 0);
+  EXPECT_TRUE(runner_.tokens().empty());
+}
+
+TEST_F(ShimSession, VerdictCountsThatCameBeforeTheRequestToDetach) {
+  Program program(runner_, "RunnerGone");
+  program.AwaitOutput();
+  runner_.Detach(TestRunner::Leave::kTold);
+  EXPECT_EQ(program.Join(), 0);
+  EXPECT_EQ(runner_.tokens(), std::vector<int>{2});
+}
+
+TEST_F(ShimSession, VerdictOfAnEarlierDetachDoesNotCount) {
+  Program program(runner_, "RunnerGone");
+  program.AwaitOutput();
+  runner_.Detach(TestRunner::Leave::kToldOld);
+  EXPECT_EQ(program.Join(), 0);
+  EXPECT_EQ(runner_.tokens(), std::vector<int>{2});
 }
 
 TEST_F(ShimSession, ProgramThatIsKilledTakesNobodyAlong) {
