@@ -120,9 +120,9 @@ void Session::Start() {
 
 void Session::Stop() {
   if (!started_) return;
-  if (paused_) {
-    paused_ = false;
-    ResumeAll();
+  {
+    MutexLock lock(&still_mu_);
+    if (std::exchange(paused_, false)) ResumeAll();
   }
   ring_->SetClosed();
   executor_->CancelAll();
@@ -172,21 +172,27 @@ void Session::EndRest() {
 }
 
 Status Session::Quiesce(const Deadline& deadline) {
-  if (!started_ || paused_) return NotReady("the session does not run");
+  {
+    MutexLock lock(&still_mu_);
+    if (!started_ || paused_) return NotReady("the session does not run");
+  }
   pool_.SetUnbounded(true);
   worker_->SetHold(Worker::Hold::kNow);
   WakeAll();
   Backoff backoff;
   for (;;) {
-    PauseAll();
-    if (Quiet()) {
-      paused_ = true;
-      return {};
-    }
     const bool late = deadline.Passed();
     std::string what;
-    if (late) what = WhatIsLeft();
-    ResumeAll();
+    {
+      MutexLock lock(&still_mu_);
+      PauseAll();
+      if (Quiet()) {
+        paused_ = true;
+        return {};
+      }
+      if (late) what = WhatIsLeft();
+      ResumeAll();
+    }
     if (late) {
       EndRest();
       return Timeout(what);
@@ -196,9 +202,11 @@ Status Session::Quiesce(const Deadline& deadline) {
 }
 
 void Session::Resume() {
-  if (!paused_) return;
-  paused_ = false;
-  ResumeAll();
+  {
+    MutexLock lock(&still_mu_);
+    if (!std::exchange(paused_, false)) return;
+    ResumeAll();
+  }
   EndRest();
 }
 
@@ -214,11 +222,14 @@ void Session::SetWatch(MemoryWatch* watch) {
 }
 
 void Session::WhileStill(const std::function<void()>& work) {
-  const bool running = started_ && !paused_;
-  if (running) PauseAll();
-  work();
-  if (!running) return;
-  ResumeAll();
+  {
+    MutexLock lock(&still_mu_);
+    const bool running = started_ && !paused_;
+    if (running) PauseAll();
+    work();
+    if (!running) return;
+    ResumeAll();
+  }
   WakeAll();
 }
 

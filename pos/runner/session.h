@@ -141,10 +141,10 @@ class Session {
   // touch device memory, from now on; nullptr: nobody is. It has to outlive
   // that. What waited for the one before goes to the new one.
   void SetWatch(MemoryWatch* watch);
-  // Runs `work` while the pipeline stands still; the device goes on. For one
-  // thread that is not the controlling one, while that leaves the pipeline
-  // alone: it neither quiesces nor resumes nor stops the session meanwhile.
-  // Also while paused.
+  // Runs `work` while the pipeline stands still; the device goes on. Also while
+  // paused. Any thread but the pipeline's own, also while the controlling one
+  // quiesces or resumes, which waits for `work`, but not while that stops the
+  // session. `work` calls none of these.
   void WhileStill(const std::function<void()>& work);
 
   // Memory for work of POS's own beside the client's: an address range, which
@@ -202,7 +202,10 @@ class Session {
   std::vector<std::unique_ptr<StageThread>> threads_;
   StageThread* worker_thread_ = nullptr;
   bool started_ = false;
-  bool paused_ = false;
+  // Held by whoever has the pipeline stand still for a moment, and to change
+  // whether it stands still for longer.
+  Mutex still_mu_;
+  bool paused_ POS_GUARDED_BY(still_mu_) = false;
 };
 
 }  // namespace pos

@@ -371,5 +371,23 @@ TEST_P(SessionEnd, ClientsKilledInTheMiddleHarmNobody) {
 INSTANTIATE_TEST_SUITE_P(StageThreads, SessionEnd, ::testing::Values(1, 2, 3),
                          ::testing::PrintToStringParamName());
 
+// A save that looks at the session from a thread of its own, while it is
+// brought to rest and goes on.
+TEST(SessionLife, StillnessCanBeSharedWithACut) {
+  SimSession session(/*stage_threads=*/2);
+  std::atomic<bool> over{false};
+  std::uint64_t times = 0;
+  std::thread other([&] {
+    while (!over.load()) session->WhileStill([&] { ++times; });
+  });
+  for (int i = 0; i < 500; ++i) {
+    ASSERT_TRUE(session->Quiesce(Deadline::AfterMs(20000)).ok());
+    session->Resume();
+  }
+  over.store(true);
+  other.join();
+  EXPECT_GT(times, 0u);
+}
+
 }  // namespace
 }  // namespace pos
