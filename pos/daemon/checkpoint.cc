@@ -14,6 +14,8 @@ namespace {
 
 constexpr std::chrono::milliseconds kDumpPoll(10);
 constexpr std::chrono::milliseconds kCancelPoll(20);
+// The end of a process with many threads and much memory, on a slow machine.
+constexpr std::uint64_t kEndingMs = 1'000;
 
 // Whether a client can do its part.
 Status CheckClient(pid_t pid) {
@@ -27,7 +29,14 @@ Status CheckClient(pid_t pid) {
   }
   if (!state.ok() || *state != 'Z') return {};
   const Result<UniqueFd> handle = OpenPidFd(pid);
-  if (!handle.ok() || PidFdEnded(handle->get())) {
+  // So is a process that is just ending, until its last thread has gone.
+  const Deadline until = Deadline::AfterMs(kEndingMs);
+  bool ended = !handle.ok();
+  while (!ended && !until.Passed()) {
+    ended = PidFdEnded(handle->get());
+    if (!ended) std::this_thread::sleep_for(kCancelPoll);
+  }
+  if (ended) {
     return NotReady(process + " is just ending", "try again");
   }
   // Nothing can be written into a process by that thread's number, and CRIU

@@ -138,6 +138,8 @@ void Controller::LosePosd() {
   kept_.clear();
   posd_lost_ns_ = MonotonicNs();
   if (phase_ == runner::State::WARM) {
+    // A posd that was started meanwhile has looked at the sockets already.
+    if (listener_.valid()) ::unlink(socket_path_.c_str());
     ending_ = true;
     return;
   }

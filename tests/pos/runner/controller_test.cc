@@ -46,7 +46,9 @@ UniqueFd MemFile(std::uint64_t bytes) {
 
 class RunnerTest : public ::testing::Test {
  protected:
-  RunnerTest() {
+  RunnerTest() : RunnerTest("") { Attach(); }
+  // One that is warm, with a socket there.
+  explicit RunnerTest(const std::string& socket_path) {
     UniqueFd ours;
     UniqueFd theirs;
     EXPECT_TRUE(ControlChannel::MakePair(&ours, &theirs).ok());
@@ -58,8 +60,7 @@ class RunnerTest : public ::testing::Test {
       ::_exit(127);
     }
     posd_ = std::make_unique<ControlChannel>(std::move(ours));
-    Configure();
-    Attach();
+    Configure(socket_path);
   }
   ~RunnerTest() override {
     posd_.reset();
@@ -119,12 +120,13 @@ class RunnerTest : public ::testing::Test {
     answer.mutable_memory_answer()->set_only_told(wanted.wanted_bytes() == 0);
     EXPECT_TRUE(posd_->Send(answer.SerializeAsString()).ok());
   }
-  void Configure() {
+  void Configure(const std::string& socket_path) {
     const SessionOptions options = TestOptions(1);
     runner::ToRunner request;
     runner::Configure* const configure = request.mutable_configure();
     configure->add_devices()->set_memory_bytes(512 * kMiB);
     configure->mutable_devices(0)->set_compute_threads(1);
+    configure->set_socket_path(socket_path);
     configure->set_arena_base(options.layout.arena_base);
     configure->set_arena_bytes(options.layout.arena_bytes);
     configure->set_host_base(options.layout.host_base);
@@ -357,6 +359,22 @@ TEST_F(RunnerTest, WithoutClientAndPosdASavedSessionEnds) {
   EXPECT_EQ(::waitpid(pid_, nullptr, WNOHANG), 0) << "it may be finished yet";
   posd_.reset();
   EXPECT_TRUE(Ended());
+}
+
+class WarmRunnerTest : public RunnerTest {
+ protected:
+  WarmRunnerTest() : RunnerTest(Path()) {}
+  static std::string Path() {
+    return ::testing::TempDir() + "warm-runner-" + std::to_string(::getpid());
+  }
+};
+
+// The next posd may have looked at the sockets before this one was made.
+TEST_F(WarmRunnerTest, WithoutPosdItTakesItsSocketAway) {
+  EXPECT_EQ(::access(Path().c_str(), F_OK), 0);
+  posd_.reset();
+  EXPECT_TRUE(Ended());
+  EXPECT_NE(::access(Path().c_str(), F_OK), 0);
 }
 
 }  // namespace
