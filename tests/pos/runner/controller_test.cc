@@ -138,8 +138,9 @@ class RunnerTest : public ::testing::Test {
     ASSERT_EQ(answer.error_code(), "") << answer.error_message();
   }
   void Attach() {
+    UniqueFd ours;
     UniqueFd theirs;
-    ASSERT_TRUE(ControlChannel::MakePair(&client_socket_, &theirs).ok());
+    ASSERT_TRUE(ControlChannel::MakePair(&ours, &theirs).ok());
     const UniqueFd host = MemFile(TestOptions(1).layout.host_bytes);
     runner::ToRunner request;
     request.mutable_attach()->set_session(1);
@@ -150,6 +151,7 @@ class RunnerTest : public ::testing::Test {
     const runner::FromRunner answer = AnswerTo(Ask(request, fds));
     ASSERT_EQ(answer.error_code(), "") << answer.error_message();
     theirs.Reset();
+    client_socket_ = std::move(ours);  // from now on it is served
     Map();
     SayReady();
     ASSERT_TRUE(AwaitEvent(runner::Event::READY));
