@@ -81,6 +81,11 @@ class Job {
 
   // pos-job.
   void SetClient(std::unique_ptr<job::JobClient> client) POS_EXCLUDES(mu_);
+  // Its events may come before it is set.
+  [[nodiscard]] bool has_client() const POS_EXCLUDES(mu_) {
+    MutexLock lock(&mu_);
+    return client_ != nullptr;
+  }
   // A request and its answer (pos/job/client.h). Not from its handlers.
   Result<job::Reply> Call(const job::ToJob& request, std::span<const int> fds,
                           std::uint64_t timeout_ms, UniqueFd* opened = nullptr,

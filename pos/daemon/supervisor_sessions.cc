@@ -145,7 +145,9 @@ Supervisor::JobPtr Supervisor::JobOfProcess(pid_t pid) {
       for (const pid_t member : {record.init_pid, record.pid}) {
         if (member == 0) continue;
         const Result<std::uint64_t> own = NamespaceInode(member, "pid");
-        if (own.ok() && *own == *inode) return job;
+        if (!own.ok() || *own != *inode) continue;
+        if (job->has_client()) return job;
+        starting = true;  // the event was quicker than who started it
       }
     }
     if (!starting || until.Passed()) return nullptr;

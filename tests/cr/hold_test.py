@@ -6,12 +6,11 @@ Copies are slowed down (sim.copy_bandwidth), so that they outlast a hold, which
 is short (criu.hold_ms).
 """
 import os
-import shutil
 import signal
 import time
 
 from concurrent_test import goes_on, resident
-from harness import (Skip, expect, expect_equal, main, needs_criu,
+from harness import (criu_script, expect, expect_equal, main, needs_criu,
                      needs_program, needs_root, wait_until)
 from lazy_test import runners_of
 
@@ -188,14 +187,9 @@ def runner_killed(test):
 
 def criu_refuses(test):
     """The dump fails at once: nobody copies any further."""
-    real = os.environ.get("POS_CRIU") or shutil.which("criu")
-    if real is None:
-        raise Skip("no CRIU in PATH or POS_CRIU")
-    program_path, switch = test.path("criu"), test.path("fail")
-    with open(program_path, "w") as f:
-        f.write(f"#!/bin/sh\nif [ \"$1\" = swrk -a -e {switch} ]; then\n"
-                f"  exit 1\nfi\nexec {real} \"$@\"\n")
-    os.chmod(program_path, 0o755)
+    switch = test.path("fail")
+    program_path = criu_script(
+        test, f"if [ \"$1\" = swrk -a -e {switch} ]; then\n  exit 1\nfi\n")
     node = prepare(test, dict(ENDLESS, **{"criu.path": program_path}))
     job = resident(node, MUCH)
     open(switch, "w").close()
