@@ -21,7 +21,8 @@ namespace {
 
 constexpr std::uint64_t kAttachMs = 30'000;
 constexpr std::uint64_t kRequestMs = 10'000;
-constexpr std::uint64_t kStartingMs = 5'000;
+// Of a machine on which many start at once.
+constexpr std::uint64_t kStartingMs = 20'000;
 constexpr int kRecordMs = 2'000;
 constexpr std::uint64_t kStrangersLane = ~std::uint64_t{0};  // no user id
 
@@ -151,7 +152,7 @@ Supervisor::JobPtr Supervisor::JobOfProcess(pid_t pid) {
       }
     }
     if (!starting || until.Passed()) return nullptr;
-    SleepNs(1'000'000);
+    SleepNs(5'000'000);
   }
 }
 
