@@ -21,8 +21,7 @@ namespace {
 
 constexpr std::uint64_t kAttachMs = 30'000;
 constexpr std::uint64_t kRequestMs = 10'000;
-// Of a machine on which many start at once.
-constexpr std::uint64_t kStartingMs = 20'000;
+constexpr std::uint64_t kStartingMs = 20'000;  // many at once
 constexpr int kRecordMs = 2'000;
 constexpr std::uint64_t kStrangersLane = ~std::uint64_t{0};  // no user id
 
