@@ -200,7 +200,9 @@ CUresult CopyBytes(std::uint64_t stream, std::uint64_t dst, std::uint64_t src,
   if (from == Where::kPageable) {
     if (src == 0) return CUDA_ERROR_INVALID_VALUE;
     const CUresult result = ToDevice(stream, dst, src, bytes);
-    if (result != CUDA_SUCCESS || to != Where::kPinned || !wait) return result;
+    if (result != CUDA_SUCCESS || !wait) return result;
+    // CUDA promises less where the target is the device's (staged is enough),
+    // but programs go on in streams that are not ordered after this one.
     return CallNoOut(cuda::StreamSynchronizeArgs{.stream = stream});
   }
   // Device to device returns before it is done, as CUDA's does.

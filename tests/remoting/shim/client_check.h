@@ -50,6 +50,7 @@ void ErrorsAtTheCall();
 void OutOfMemory();
 void LaunchLimits();
 void Handles();
+void SynchronousCopies();
 void IllegalAddress();
 void MisalignedAddress();
 void Trap();

@@ -1,6 +1,9 @@
 // What a program of the driver API is told, and when: the codes that CUDA gives
 // for mistakes at the call, and for faults of execution afterwards.
+#include <algorithm>
+#include <cstdint>
 #include <cstring>
+#include <thread>
 #include <vector>
 
 #include "tests/remoting/shim/client_check.h"
@@ -156,6 +159,44 @@ void LaunchLimits() {
        cuFuncSetAttribute(
            p.store, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, 1 << 24));
   OK(cuCtxSynchronize());
+}
+
+// When a copy to the device has returned, the bytes are there, also for streams
+// that do not wait for the default one. Here that is held up by a kernel.
+void SynchronousCopies() {
+  const Program p = Program::Start();
+  CUstream stream = nullptr;
+  OK(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+  CUdeviceptr flag = 0;
+  CUdeviceptr block = 0;
+  std::vector<std::uint8_t> out(1 << 20, 7);
+  std::vector<std::uint8_t> in(out.size());
+  OK(cuMemAlloc(&flag, 4));
+  OK(cuMemAlloc(&block, out.size()));
+  OK(cuMemsetD32(flag, 0, 1));
+  OK(cuMemsetD8(block, 1, out.size()));
+  OK(cuCtxSynchronize());
+  CUcontext context = nullptr;
+  OK(cuCtxGetCurrent(&context));
+  void* params[] = {&flag};
+  OK(cuLaunchKernel(p.wait, 1, 1, 1, 1, 1, 1, 0, nullptr, params, nullptr));
+  std::thread setter([context, flag] {
+    OK(cuCtxSetCurrent(context));
+    CUstream other = nullptr;
+    OK(cuStreamCreate(&other, CU_STREAM_NON_BLOCKING));
+    // So long that a copy which does not wait has returned.
+    for (int i = 0; i < 20'000; ++i) OK(cuStreamQuery(other));
+    OK(cuMemsetD32Async(flag, 1, 1, other));
+    OK(cuStreamSynchronize(other));
+  });
+  OK(cuMemcpyHtoD(block, out.data(), out.size()));
+  OK(cuMemcpyDtoHAsync(in.data(), block, in.size(), stream));
+  OK(cuStreamSynchronize(stream));
+  setter.join();
+  if (in != out) {
+    std::printf("another stream sees old bytes\n");
+    std::exit(1);
+  }
 }
 
 void Handles() {

@@ -264,6 +264,7 @@ int main(int argc, char** argv) {
       CASE(OutOfMemory),
       CASE(LaunchLimits),
       CASE(Handles),
+      CASE(SynchronousCopies),
       CASE(IllegalAddress),
       CASE(MisalignedAddress),
       CASE(Trap),

@@ -73,12 +73,12 @@ TEST_P(ShimSession, ProgramSeesWhatCudaWouldSay) {
 INSTANTIATE_TEST_SUITE_P(
     Cases, ShimSession,
     ::testing::Values("ErrorsAtTheCall", "OutOfMemory", "LaunchLimits",
-                      "Handles", "IllegalAddress", "MisalignedAddress", "Trap",
-                      "FaultBesideAnotherContext", "NullArguments",
-                      "ManagedMemory", "ForkAfterUse", "ForkBeforeUse",
-                      "ForkUnderLoad", "ExitHandlers", "LimitsOfAContext",
-                      "HeapLimit", "StackLimit", "PrintfLimit",
-                      "DynamicSharedMemory", "LargeParameters",
+                      "Handles", "SynchronousCopies", "IllegalAddress",
+                      "MisalignedAddress", "Trap", "FaultBesideAnotherContext",
+                      "NullArguments", "ManagedMemory", "ForkAfterUse",
+                      "ForkBeforeUse", "ForkUnderLoad", "ExitHandlers",
+                      "LimitsOfAContext", "HeapLimit", "StackLimit",
+                      "PrintfLimit", "DynamicSharedMemory", "LargeParameters",
                       "OutputOfThreads", "Clusters"),
     [](const auto& one) { return std::string(one.param); });
 
